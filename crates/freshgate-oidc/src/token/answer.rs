@@ -1,0 +1,337 @@
+//! What the token endpoint answered (RFC 6749 sections 5.1 and 5.2, OpenID Connect Core sections 3.1.3.3 and 12.2).
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::RawIdToken;
+use crate::{operator_text::free_text, secret::Secret, time::Timestamp};
+
+/// More than this is no token answer.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// The answer of a token endpoint, by what to do about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TokenAnswer {
+    /// Tokens. Nothing about the ID token is checked yet.
+    Granted(TokenGrant),
+    /// The request was understood and refused; the same request will not succeed later.
+    Refused(TokenRefusal),
+    /// The request could not be answered now. Whether it was acted upon is not known.
+    Unavailable {
+        /// The HTTP status.
+        status: u16,
+        /// How long to wait before the next request, as the provider wishes: the caller bounds it.
+        retry_after: Option<Duration>,
+    },
+    /// Tokens were granted, but the answer cannot be used.
+    Malformed {
+        /// What is wrong with it.
+        what: WhyMalformed,
+        /// The refresh token in it, if one can be read. The one that was sent may be dead: keep this one.
+        refresh_token: Option<Secret>,
+    },
+}
+
+/// What a token endpoint granted.
+#[derive(Debug)]
+pub struct TokenGrant {
+    /// The access token. Visible ASCII, so it can stand in a header.
+    pub access_token: Secret,
+    /// `Bearer` or `DPoP`, spelled so whatever the case of the answer.
+    pub token_type: String,
+    /// How long the access token lives, if the answer says so.
+    pub expires_in: Option<Duration>,
+    /// The next refresh token. Without one the last one stays in use.
+    pub refresh_token: Option<Secret>,
+    /// The ID token. A refresh may come without.
+    pub id_token: Option<RawIdToken>,
+    /// What the access token may do. Without it, what was asked for (RFC 6749 section 5.1).
+    pub scope: Option<String>,
+}
+
+/// What a token endpoint refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRefusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `error` of the answer, fit for a log. `None`: there was none, as in an empty body or a page of HTML. Then it
+    /// may have been a proxy's answer rather than the provider's.
+    pub code: Option<String>,
+    /// What the provider adds, for the operator's log alone: one line, capped, with what looks like a token removed.
+    pub description: Option<String>,
+    /// What it means.
+    pub kind: RefusalKind,
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The code or refresh token is no longer good: the user must sign in again.
+    InvalidGrant,
+    /// We are not known, or not allowed to do this: the operator must mend the configuration. Signing in again will not
+    /// help.
+    InvalidClient,
+    /// Anything else. Some providers answer so to a refresh token that is no longer good.
+    Other,
+}
+
+/// Why an answer that should have held tokens cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WhyMalformed {
+    /// It is larger than any token answer.
+    #[error("the token answer is too large")]
+    TooLarge,
+    /// It is HTML.
+    #[error("the token answer is a page of HTML")]
+    Html,
+    /// It is no JSON object, or one cut short, or one with a member twice.
+    #[error("the token answer is not a JSON object without duplicate members")]
+    NotJson,
+    /// It has no access token, or none that could stand in a header.
+    #[error("the token answer has no usable access token")]
+    AccessToken,
+    /// The access token is of a type that we cannot use (RFC 6749 section 7.1).
+    #[error("the token answer's token type is neither Bearer nor DPoP")]
+    TokenType,
+    /// The ID token is not text.
+    #[error("the token answer's ID token is not text")]
+    IdToken,
+    /// The refresh token is not text.
+    #[error("the token answer's refresh token is not text")]
+    RefreshToken,
+}
+
+/// Reads what a token endpoint answered. Never fails: whatever it answered is one of the outcomes.
+///
+/// `now` is for a `Retry-After` that is a date.
+pub fn parse_token_answer(
+    status: u16,
+    content_type: Option<&str>,
+    retry_after: Option<&str>,
+    body: &[u8],
+    now: Timestamp,
+) -> TokenAnswer {
+    let unavailable = || TokenAnswer::Unavailable {
+        status,
+        retry_after: retry_after.and_then(|text| parse_retry_after(text, now)),
+    };
+    match status {
+        200..=299 => granted(status, content_type, body),
+        408 | 429 => unavailable(),
+        400..=499 => match refused(status, body) {
+            // Said of a moment, not of the request (RFC 6749 section 4.1.2.1, borrowed by some token endpoints).
+            TokenRefusal { code: Some(code), .. }
+                if code == "temporarily_unavailable" || code == "server_error" =>
+            {
+                unavailable()
+            }
+            refusal => TokenAnswer::Refused(refusal),
+        },
+        // A redirect comes from something that stands before the provider, such as a maintenance page.
+        _ => unavailable(),
+    }
+}
+
+fn granted(status: u16, content_type: Option<&str>, body: &[u8]) -> TokenAnswer {
+    let mut members = Members::default();
+    let readable = &body[..body.len().min(MAX_BYTES)];
+    let whole = members.read(readable);
+    let what = if body.len() > MAX_BYTES {
+        WhyMalformed::TooLarge
+    } else if !whole && is_html(content_type, body) {
+        WhyMalformed::Html
+    } else if !whole || members.duplicate {
+        WhyMalformed::NotJson
+    } else if members.hold_an_error_alone() {
+        // Some providers refuse with 200.
+        return TokenAnswer::Refused(refused(status, body));
+    } else {
+        match members.grant() {
+            Ok(grant) => return TokenAnswer::Granted(grant),
+            Err(what) => what,
+        }
+    };
+    TokenAnswer::Malformed { what, refresh_token: take_secret(&mut members.refresh_token) }
+}
+
+fn refused(status: u16, body: &[u8]) -> TokenRefusal {
+    let mut members = Members::default();
+    let body = &body[..body.len().min(MAX_BYTES)];
+    let text = |value: &Option<Value>, limit| {
+        let text = value.as_ref().and_then(Value::as_str).map(|text| free_text(text, limit));
+        text.filter(|text| !text.is_empty())
+    };
+    let (code, description) = match members.read(body) {
+        true => (text(&members.error, 60), text(&members.error_description, 200)),
+        false => (None, None),
+    };
+    let kind = match code.as_deref() {
+        Some("invalid_grant" | "invalid_token" | "expired_token" | "access_denied") => {
+            RefusalKind::InvalidGrant
+        }
+        Some("login_required" | "interaction_required" | "consent_required") => RefusalKind::InvalidGrant,
+        Some("invalid_client" | "unauthorized_client" | "unsupported_grant_type") => {
+            RefusalKind::InvalidClient
+        }
+        None if status == 401 => RefusalKind::InvalidClient,
+        _ => RefusalKind::Other,
+    };
+    TokenRefusal { status, code, description, kind }
+}
+
+fn is_html(content_type: Option<&str>, body: &[u8]) -> bool {
+    content_type.is_some_and(|media_type| media_type.to_ascii_lowercase().contains("html"))
+        || body.trim_ascii_start().first() == Some(&b'<')
+}
+
+/// The members of an answer that mean something to us, as far as it could be read.
+#[derive(Default)]
+struct Members {
+    access_token: Option<Value>,
+    token_type: Option<Value>,
+    expires_in: Option<Value>,
+    refresh_token: Option<Value>,
+    id_token: Option<Value>,
+    scope: Option<Value>,
+    error: Option<Value>,
+    error_description: Option<Value>,
+    duplicate: bool,
+}
+
+impl Members {
+    /// Reads a JSON object member by member, so that what was read stays when the rest turns out to be bad. Tells
+    /// whether the object was whole.
+    fn read(&mut self, json: &[u8]) -> bool {
+        let mut parser = serde_json::Deserializer::from_slice(json);
+        self.deserialize(&mut parser).is_ok() && parser.end().is_ok()
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut Option<Value>> {
+        Some(match name {
+            "access_token" => &mut self.access_token,
+            "token_type" => &mut self.token_type,
+            "expires_in" => &mut self.expires_in,
+            "refresh_token" => &mut self.refresh_token,
+            "id_token" => &mut self.id_token,
+            "scope" => &mut self.scope,
+            "error" => &mut self.error,
+            "error_description" => &mut self.error_description,
+            _ => return None,
+        })
+    }
+
+    /// Takes the tokens out, if all is well; else leaves them where they are.
+    fn grant(&mut self) -> Result<TokenGrant, WhyMalformed> {
+        match text(&self.access_token) {
+            Ok(Some(token)) if token.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') => {}
+            _ => return Err(WhyMalformed::AccessToken),
+        }
+        text(&self.refresh_token).map_err(|NotText| WhyMalformed::RefreshToken)?;
+        text(&self.id_token).map_err(|NotText| WhyMalformed::IdToken)?;
+        Ok(TokenGrant {
+            token_type: self.token_type()?.to_owned(),
+            access_token: take_secret(&mut self.access_token).ok_or(WhyMalformed::AccessToken)?,
+            expires_in: self.expires_in.as_ref().and_then(seconds),
+            refresh_token: take_secret(&mut self.refresh_token),
+            id_token: take_secret(&mut self.id_token).map(RawIdToken::from),
+            scope: text(&self.scope).ok().flatten().map(str::to_owned),
+        })
+    }
+
+    /// RFC 6749 section 5.1: the case does not matter. One that is left out was always meant to be Bearer.
+    fn token_type(&self) -> Result<&'static str, WhyMalformed> {
+        match text(&self.token_type).map_err(|NotText| WhyMalformed::TokenType)? {
+            None => Ok("Bearer"),
+            Some(name) if name.eq_ignore_ascii_case("bearer") => Ok("Bearer"),
+            Some(name) if name.eq_ignore_ascii_case("dpop") => Ok("DPoP"),
+            Some(_) => Err(WhyMalformed::TokenType),
+        }
+    }
+
+    fn hold_an_error_alone(&self) -> bool {
+        let absent = |member| matches!(text(member), Ok(None));
+        absent(&self.access_token) && absent(&self.refresh_token) && !absent(&self.error)
+    }
+}
+
+struct NotText;
+
+/// The text of a member. `null` and `""` are absence.
+fn text(member: &Option<Value>) -> Result<Option<&str>, NotText> {
+    match member {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(NotText),
+    }
+}
+
+/// The text of a member, moved out, so that no copy is left to be wiped.
+fn take_secret(member: &mut Option<Value>) -> Option<Secret> {
+    match member.take()? {
+        Value::String(text) if !text.is_empty() => Some(Secret::new(text)),
+        _ => None,
+    }
+}
+
+/// A lifetime: a number of seconds, or one in quotes. Less than nothing is nothing; what is no number is unknown.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse::<f64>().ok()?,
+        _ => return None,
+    };
+    if seconds.is_nan() {
+        return None;
+    }
+    Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds or a date.
+fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((Timestamp::from_unix_millis(0) + date).saturating_since(now))
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Members {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Members {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<String>()? {
+            match self.slot(&name) {
+                None => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+                Some(slot) => {
+                    let again = slot.is_some();
+                    *slot = Some(members.next_value()?);
+                    self.duplicate |= again;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
