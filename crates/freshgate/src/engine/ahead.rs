@@ -1,0 +1,407 @@
+//! Refreshes active sessions before their tokens expire, so that who uses one never waits for the provider.
+//!
+//! A session is active while it has an open socket, and for a while after its last use. Only active sessions are known
+//! here, in memory, each with the one moment at which it is looked at next. Then it is refreshed, planned again or, if it
+//! is idle, forgotten: an idle session is left to its next use. Nothing is ever searched for in the store. After a restart
+//! nothing is active; sessions become so as they are used and as their sockets come back.
+//!
+//! A refresh ahead is an ordinary flight ([`Ask::Ahead`]). Of engines that share a store each plans for itself, all at the
+//! same moment; the lease lets one of them ask, and the others find the session fresh.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use freshgate_oidc::{Secret, Timestamp};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, Record, RefreshError, flights::Ask, sessions::Lookup};
+use crate::{clock::Clock, freshness, session::SessionKey};
+
+/// How many sessions are looked after at once; the next is due when one of them is done.
+const AT_ONCE: usize = 64;
+/// How long a flight is waited for until it is somebody else's matter: the session is looked at again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The least time between two looks at a session, whatever its tokens say.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// How much longer than it must the next attempt waits after a failure: nobody waits for this one.
+const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// How long to sleep at most: the clock may be set meanwhile, and a machine that slept wakes up late.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+/// In how many parts the active sessions are kept, so that requests of different sessions seldom meet.
+const SHARDS: usize = 16;
+
+impl Engine {
+    /// Notes that a session is used: it is active from now on, for as long as the policy says. Opening a session is no
+    /// use of it by itself; to ask for a fresh one is.
+    ///
+    /// Costs a look into a table, for a session that is active already.
+    pub fn used(&self, key: SessionKey) {
+        self.0.active.note(key, &*self.0.clock, |_| {});
+    }
+
+    /// Keeps a session active until the guard is dropped: somebody is looking at the app.
+    pub fn hold(&self, key: SessionKey) -> InUse {
+        self.0.active.note(key, &*self.0.clock, |activity| activity.sockets += 1);
+        InUse { engine: self.clone(), key }
+    }
+
+    /// How many sessions are active, or were until a moment ago.
+    pub fn active_sessions(&self) -> usize {
+        self.0.active.shards.iter().map(|shard| lock(shard).sessions.len()).sum()
+    }
+
+    /// Refreshes active sessions ahead until `stop`, or not at all, as the policy says. Spawn it once, before sessions are
+    /// used: it learns of use from this call on. A refresh that is under way at `stop` goes on.
+    pub fn refresh_ahead(self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let noting = self.0.policy.refresh_ahead.then(|| Noting::start(self.clone()));
+        async move {
+            if let Some(_noting) = noting {
+                stop.run_until_cancelled(self.look_after_active_sessions()).await;
+            }
+        }
+    }
+
+    async fn look_after_active_sessions(&self) {
+        let mut looks = JoinSet::new();
+        loop {
+            tokio::select! {
+                key = self.0.active.next(&*self.0.clock, self.0.policy.active_for), if looks.len() < AT_ONCE => {
+                    looks.spawn(self.clone().look_after(key));
+                }
+                Some(_) = looks.join_next() => {}
+            }
+        }
+    }
+
+    async fn look_after(self, key: SessionKey) {
+        match self.refresh_if_due(key).await {
+            Some(next) => self.0.active.plan(key, next),
+            None => self.0.active.forget(key),
+        }
+    }
+
+    /// Tells when to look again. `None`: the session is over.
+    async fn refresh_if_due(&self, key: SessionKey) -> Option<Timestamp> {
+        let now = self.0.clock.now();
+        match self.0.sessions.read(key).await {
+            Ok(Lookup::Live(record, _)) => {
+                let at = self.next_look(&record);
+                if at > now {
+                    return Some(at);
+                }
+            }
+            Ok(Lookup::Ended(_) | Lookup::Unknown) => return None,
+            // The store failed. The flight would say so too, and in the log.
+            Err(_) => {}
+        }
+        let settled = self.fly(key, Ask::Ahead, Instant::now() + PATIENCE).await;
+        let now = self.0.clock.now();
+        match settled {
+            Ok(landed) => Some(self.next_look(&landed.session.0).max(now + SHORTEST_PAUSE)),
+            Err(RefreshError::TryLater(later)) => Some(now + later.retry_after + PATIENCE_AFTER_FAILURE),
+            Err(RefreshError::NoRefreshToken) => Some(self.never_due()),
+            Err(RefreshError::SignInAgain(_) | RefreshError::NotSignedIn) => None,
+        }
+    }
+
+    /// New tokens were committed: plans for them, if the session is active.
+    pub(super) fn plan_ahead(&self, record: &Record) {
+        self.0.active.plan(record.key, self.next_look(record));
+    }
+
+    /// When a session that is active is to be refreshed; where that is never, when to see whether it is idle.
+    fn next_look(&self, record: &Record) -> Timestamp {
+        refresh_at(record, self.0.policy.min_validity).unwrap_or_else(|| self.never_due())
+    }
+
+    /// The next look at a session that has nothing to refresh: it may be idle by then.
+    fn never_due(&self) -> Timestamp {
+        self.0.clock.now() + self.0.policy.active_for.max(SHORTEST_PAUSE)
+    }
+}
+
+/// When to refresh a session ahead. `None`: its tokens cannot be renewed, or outlive it.
+fn refresh_at(record: &Record, min_validity: Duration) -> Option<Timestamp> {
+    let refresh_token = record.refresh_token.as_ref()?;
+    let expires_at = record.tokens.expires_at.filter(|expires_at| *expires_at < record.ends_at)?;
+    let said_by_token = usable_from(refresh_token).map(|from| from.min(expires_at));
+    let not_before = said_by_token.max(record.refresh.not_before);
+    freshness::refresh_ahead_at(&record.tokens, record.key, min_validity, not_before)
+}
+
+/// Whether it is time for a refresh ahead: never later than for anybody who asks unforced.
+pub(super) fn is_time(record: &Record, now: Timestamp) -> bool {
+    freshness::refresh_ahead_at(&record.tokens, record.key, Duration::ZERO, None)
+        .or_else(|| freshness::fresh_until(&record.tokens, Duration::MAX))
+        .is_some_and(|at| now >= at)
+}
+
+/// Some providers issue refresh tokens that they take only shortly before the access token ends, and that are JWTs which
+/// say so (`nbf`, RFC 7519 section 4.1.5). A token's content is none of a client's business, and this is a hint, no more:
+/// whoever asks for a refresh is not kept from it.
+fn usable_from(refresh_token: &Secret) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Payload {
+        nbf: Option<i64>,
+    }
+    let (_, rest) = refresh_token.expose().split_once('.')?;
+    let (payload, _) = rest.split_once('.')?;
+    let payload = zeroize::Zeroizing::new(freshgate_oidc::from_base64url(payload)?);
+    let payload: Payload = serde_json::from_slice(&payload).ok()?;
+    payload.nbf.map(Timestamp::from_unix_seconds)
+}
+
+/// Keeps a session active until it is dropped; see [`Engine::hold`].
+#[must_use = "the session is in use only until this is dropped"]
+pub struct InUse {
+    engine: Engine,
+    key: SessionKey,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.engine.0.active.release(self.key, self.engine.0.clock.now());
+    }
+}
+
+impl std::fmt::Debug for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InUse").field("session", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// While it lives, use is noted.
+struct Noting(Engine);
+
+impl Noting {
+    fn start(engine: Engine) -> Self {
+        engine.0.active.noting.store(true, Ordering::Release);
+        Self(engine)
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        let active = &self.0.0.active;
+        active.noting.store(false, Ordering::Release);
+        for shard in &active.shards {
+            *lock(shard) = Shard::default();
+        }
+    }
+}
+
+/// The active sessions, and when to look at each.
+#[derive(Default)]
+pub(super) struct ActiveSessions {
+    /// Somebody looks after them. Otherwise nobody would ever forget one.
+    noting: AtomicBool,
+    shards: [Mutex<Shard>; SHARDS],
+    /// One may be due earlier than the next was.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Shard {
+    sessions: HashMap<SessionKey, Activity>,
+    /// When each is due. One that is looked at just now is not here.
+    timeline: BTreeSet<(Timestamp, SessionKey)>,
+}
+
+struct Activity {
+    last_used: Timestamp,
+    /// Its place in the timeline.
+    due: Option<Timestamp>,
+    sockets: u32,
+}
+
+/// What [`ActiveSessions::take`] found.
+enum Taken {
+    Due(SessionKey),
+    In(Duration),
+    Nothing,
+}
+
+impl ActiveSessions {
+    /// Notes that a session is used. One that was not active is due at once, so that it is planned.
+    fn note(&self, key: SessionKey, clock: &dyn Clock, how: impl FnOnce(&mut Activity)) {
+        if !self.noting.load(Ordering::Acquire) {
+            return;
+        }
+        let now = clock.now();
+        let mut shard = self.shard(key);
+        if let Some(activity) = shard.sessions.get_mut(&key) {
+            activity.last_used = now;
+            how(activity);
+            return;
+        }
+        let mut activity = Activity { last_used: now, due: Some(now), sockets: 0 };
+        how(&mut activity);
+        shard.sessions.insert(key, activity);
+        shard.timeline.insert((now, key));
+        drop(shard);
+        self.changed.notify_one();
+    }
+
+    fn release(&self, key: SessionKey, now: Timestamp) {
+        if let Some(activity) = self.shard(key).sessions.get_mut(&key) {
+            activity.sockets = activity.sockets.saturating_sub(1);
+            activity.last_used = now;
+        }
+    }
+
+    /// Plans the next look at a session, if it is active.
+    fn plan(&self, key: SessionKey, at: Timestamp) {
+        let mut shard = self.shard(key);
+        let Some(activity) = shard.sessions.get_mut(&key) else { return };
+        if let Some(before) = activity.due.replace(at) {
+            shard.timeline.remove(&(before, key));
+        }
+        shard.timeline.insert((at, key));
+        drop(shard);
+        self.changed.notify_one();
+    }
+
+    fn forget(&self, key: SessionKey) {
+        let mut shard = self.shard(key);
+        if let Some(Activity { due: Some(at), .. }) = shard.sessions.remove(&key) {
+            shard.timeline.remove(&(at, key));
+        }
+    }
+
+    /// Waits for the next session that is due and still active. Dropping the future midway loses none.
+    async fn next(&self, clock: &dyn Clock, active_for: Duration) -> SessionKey {
+        loop {
+            let nap = match self.take(clock.now(), active_for) {
+                Taken::Due(key) => return key,
+                Taken::In(wait) => wait.min(LONGEST_NAP),
+                Taken::Nothing => LONGEST_NAP,
+            };
+            // Earlier or not: what is next is found out anew.
+            let _ = tokio::time::timeout(nap, self.changed.notified()).await;
+        }
+    }
+
+    /// Takes the session that is due, and forgets those that are due and idle.
+    fn take(&self, now: Timestamp, active_for: Duration) -> Taken {
+        loop {
+            let first = |shard: &Mutex<Shard>| lock(shard).timeline.first().copied();
+            let Some((at, key)) = self.shards.iter().filter_map(first).min() else { return Taken::Nothing };
+            if at > now {
+                return Taken::In(at.saturating_since(now));
+            }
+            let mut shard = self.shard(key);
+            if !shard.timeline.remove(&(at, key)) {
+                continue;
+            }
+            if let Some(activity) = shard.sessions.get_mut(&key) {
+                activity.due = None;
+                if activity.sockets > 0 || now < activity.last_used + active_for {
+                    return Taken::Due(key);
+                }
+                shard.sessions.remove(&key);
+            }
+        }
+    }
+
+    fn shard(&self, key: SessionKey) -> MutexGuard<'_, Shard> {
+        // A key is a hash already.
+        lock(&self.shards[usize::from(key.as_bytes()[0]) % SHARDS])
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_token_may_say_from_when_on_it_is_good() {
+        let jwt = |payload: &str| format!("e30.{}.c2ln", freshgate_oidc::base64url(payload.as_bytes()));
+        let table = [
+            (jwt(r#"{"nbf":1795000000}"#), Some(1_795_000_000)),
+            (jwt(r#"{"exp":1795000000}"#), None),
+            (jwt(r#"{"nbf":"soon"}"#), None),
+            (jwt("not JSON"), None),
+            ("opaque".to_owned(), None),
+            ("with.two.dots".to_owned(), None),
+            ("one.dot".to_owned(), None),
+            (String::new(), None),
+        ];
+        for (token, expected) in table {
+            let expected = expected.map(Timestamp::from_unix_seconds);
+            assert_eq!(usable_from(&Secret::new(token.clone())), expected, "{token}");
+        }
+    }
+
+    /// What is kept of sessions must fit together: every one that is due has its one place in the timeline.
+    fn check(active: &ActiveSessions) {
+        for shard in &active.shards {
+            let shard = lock(shard);
+            let due: BTreeSet<_> =
+                shard.sessions.iter().filter_map(|(key, activity)| Some((activity.due?, *key))).collect();
+            assert_eq!(due, shard.timeline);
+        }
+    }
+
+    #[test]
+    fn a_session_has_one_place_in_the_timeline() {
+        struct Stopped(i64);
+        impl Clock for Stopped {
+            fn now(&self) -> Timestamp {
+                at(self.0)
+            }
+        }
+        fn at(seconds: i64) -> Timestamp {
+            Timestamp::from_unix_seconds(seconds)
+        }
+        let active_for = Duration::from_secs(100);
+        let active = ActiveSessions::default();
+        active.noting.store(true, Ordering::Release);
+        // Of one shard and of two.
+        let keys = [[1; 32], [17; 32], [2; 32]].map(SessionKey::from_bytes);
+        for key in keys {
+            active.note(key, &Stopped(1000), |_| {});
+            active.note(key, &Stopped(1000), |activity| activity.sockets += 1);
+            check(&active);
+        }
+        for (key, due) in keys.into_iter().zip([1060, 1050, 1040]) {
+            active.plan(key, at(due));
+            active.plan(key, at(due));
+            check(&active);
+        }
+        let take = |now: i64| match active.take(at(now), active_for) {
+            Taken::Due(key) => Some(key),
+            Taken::In(_) | Taken::Nothing => None,
+        };
+        assert_eq!(take(1039), None);
+        assert_eq!(
+            [take(1055), take(1055), take(1055)],
+            [Some(keys[2]), Some(keys[1]), None],
+            "earliest first"
+        );
+        check(&active);
+        // Used while it is looked at: it is not due again before that is over.
+        active.note(keys[2], &Stopped(1055), |_| {});
+        assert_eq!(take(1055), None);
+        active.plan(keys[2], at(1070));
+        active.forget(keys[1]);
+        check(&active);
+        active.release(keys[0], at(1060));
+        active.release(keys[2], at(1060));
+        assert_eq!(take(1159), Some(keys[0]), "used a moment before");
+        active.plan(keys[0], at(1200));
+        assert_eq!((take(1160), take(1300)), (None, None), "idle ones are forgotten");
+        check(&active);
+        assert!(active.shards.iter().all(|shard| lock(shard).sessions.is_empty()));
+    }
+}

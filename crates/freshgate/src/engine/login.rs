@@ -1,0 +1,330 @@
+//! From a click on "sign in" to a session: begun here, finished when the browser comes back.
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use freshgate_oidc::{
+    AuthorizationError, AuthorizationRequest, CallbackError, CallbackParameters, ExpectedCallback,
+    IssuerParameter, OriginalIdentity, Pkce, ReservedParameter, Secret, Timestamp, base64url, sha256,
+};
+use serde::{Deserialize, Serialize};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{
+    Engine,
+    history::{HistoryEntry, HistoryEvent},
+    record::{Record, RefreshState},
+};
+use crate::{
+    keyring::Purpose,
+    provider::{MetadataUnavailable, Provider, TokenOutcome, UserInfoFailure, VerifyError},
+    session::{OpenSession, SessionId, TokenSet},
+    store::StoreError,
+};
+
+/// How long a browser may take from leaving for the provider to coming back.
+const FLOW_LIFETIME: Duration = Duration::from_secs(600);
+
+/// What a login is begun with.
+#[derive(Clone, Debug)]
+pub struct LoginRequest {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// Where the provider sends the browser back to.
+    pub redirect_uri: Url,
+    /// Where the user goes after that: a path of ours with its query, checked by the caller.
+    pub next: String,
+    /// Parameters of this login alone, besides those configured.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// A login under way.
+#[derive(Debug)]
+pub struct LoginStarted {
+    /// The address to send the browser to. It holds the state: for a `Location` header, not for a log.
+    pub authorize: Secret,
+    /// Names the flow among several in one browser.
+    pub flow: FlowId,
+    /// What the browser must bring back with the callback: sealed, so that it can be read by us alone.
+    pub sealed_flow: Secret,
+    /// For how long.
+    pub lifetime: Duration,
+}
+
+/// A finished login.
+#[derive(Debug)]
+pub struct LoginCompleted {
+    /// The id for the cookie. It exists nowhere else.
+    pub id: SessionId,
+    /// The session.
+    pub session: OpenSession,
+    /// Where the user wanted to go.
+    pub next: String,
+}
+
+/// The name of a login flow: the first 128 bits of the SHA-256 of its `state`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId(String);
+
+impl FlowId {
+    /// The flow that has this `state`.
+    pub fn of_state(state: &Secret) -> Self {
+        Self(base64url(&sha256(state.expose().as_bytes())[..16]))
+    }
+}
+
+impl fmt::Display for FlowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why nobody was signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// No provider of this name is configured.
+    #[error("no provider is called {0:?}")]
+    UnknownProvider(String),
+    /// The provider cannot be asked now.
+    #[error("the provider {provider:?} cannot be asked")]
+    ProviderUnavailable {
+        /// Its name.
+        provider: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The provider cannot be used as it is configured, here or there: the operator must act.
+    #[error("the provider {provider:?} cannot be used as it is configured")]
+    ProviderMisconfigured {
+        /// Its name.
+        provider: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The callback belongs to no login of this browser, or to one that took too long.
+    #[error("the callback belongs to no login of this browser")]
+    FlowUnknown,
+    /// The provider signed nobody in and said so (RFC 6749, section 4.1.2.1).
+    #[error("the provider answered {0}")]
+    Denied(AuthorizationError),
+    /// A parameter of this login belongs to the protocol.
+    #[error("a parameter of this login cannot be set")]
+    Parameter(#[from] ReservedParameter),
+    /// The answer was refused by a check.
+    #[error("the answer of the provider {provider:?} was refused")]
+    Rejected {
+        /// Its name.
+        provider: String,
+        /// The check.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The session could not be kept.
+    #[error("the session could not be kept")]
+    Store(#[from] StoreError),
+}
+
+/// What the browser carries, sealed, while it is at the provider.
+#[derive(Deserialize)]
+struct Flow {
+    provider: String,
+    state: Secret,
+    nonce: Secret,
+    verifier: Secret,
+    redirect_uri: Url,
+    next: String,
+    expires_at: Timestamp,
+}
+
+/// How a [`Flow`] is written.
+#[derive(Serialize)]
+struct FlowForm<'a> {
+    provider: &'a str,
+    state: &'a str,
+    nonce: &'a str,
+    verifier: &'a str,
+    redirect_uri: &'a Url,
+    next: &'a str,
+    expires_at: Timestamp,
+}
+
+impl Engine {
+    /// Begins a login. Nothing is kept here: the flow travels with the browser, sealed.
+    ///
+    /// Fails if the provider is not configured or its metadata cannot be had.
+    pub async fn begin_login(&self, request: LoginRequest) -> Result<LoginStarted, LoginError> {
+        let provider = self.provider(&request.provider)?;
+        let metadata = provider.metadata().await.map_err(|error| provider_trouble(provider.name(), error))?;
+        let flow = Flow {
+            provider: request.provider,
+            state: self.0.entropy.token(),
+            nonce: self.0.entropy.token(),
+            verifier: self.0.entropy.token(),
+            redirect_uri: request.redirect_uri,
+            next: request.next,
+            expires_at: self.0.clock.now() + FLOW_LIFETIME,
+        };
+        let config = provider.config();
+        let mut authorize = AuthorizationRequest::new(
+            &metadata,
+            &config.client_id,
+            &flow.redirect_uri,
+            &config.scopes_for(&metadata),
+            &flow.state,
+            &flow.nonce,
+            &Pkce::from_verifier(flow.verifier.clone()),
+        );
+        for (name, value) in config.authorize_parameters.iter().chain(&request.parameters) {
+            authorize = authorize.with_parameter(name, value)?;
+        }
+        let authorize = Secret::new(authorize.to_url());
+        let id = FlowId::of_state(&flow.state);
+        let sealed_flow = self.seal_flow(&id, &flow);
+        Ok(LoginStarted { authorize, flow: id, sealed_flow, lifetime: FLOW_LIFETIME })
+    }
+
+    /// Finishes a login: checks that the callback belongs to this browser's flow, redeems the code, verifies the ID token
+    /// (OpenID Connect Core, section 3.1.3.7), asks for userinfo, and keeps the session.
+    ///
+    /// `sealed_flow` is what the browser brought back for the flow that `callback` names. Dropping the future midway may
+    /// leave a session that nobody has the id of; it is swept when its lifetime is over.
+    pub async fn complete_login(
+        &self,
+        callback: &CallbackParameters,
+        sealed_flow: Option<&str>,
+    ) -> Result<LoginCompleted, LoginError> {
+        let started = tokio::time::Instant::now();
+        let flow = sealed_flow
+            .and_then(|sealed| self.open_flow(&FlowId::of_state(callback.state()), sealed))
+            .filter(|flow| flow.state == *callback.state() && self.0.clock.now() < flow.expires_at)
+            .ok_or(LoginError::FlowUnknown)?;
+        let provider = self.provider(&flow.provider)?;
+        let name = provider.name();
+        let rejected = |source| LoginError::Rejected { provider: name.to_owned(), source };
+        let unavailable = |source| LoginError::ProviderUnavailable { provider: name.to_owned(), source };
+        let metadata = provider.metadata().await.map_err(|error| provider_trouble(name, error))?;
+        let expect = ExpectedCallback {
+            state: &flow.state,
+            issuer: &metadata.issuer,
+            issuer_parameter: IssuerParameter::of(&metadata),
+        };
+        let code = callback.check(&expect).map_err(|error| match error {
+            CallbackError::Provider(error) => LoginError::Denied(error),
+            error => rejected(Box::new(error)),
+        })?;
+
+        let sent_at = self.0.clock.now();
+        let answer = provider.redeem_code(&code, &flow.verifier, &flow.redirect_uri).await;
+        let grant = match TokenOutcome::of(answer) {
+            TokenOutcome::Granted(grant) => grant,
+            TokenOutcome::Misconfigured(source) => {
+                return Err(LoginError::ProviderMisconfigured { provider: name.to_owned(), source });
+            }
+            TokenOutcome::Refused(source) | TokenOutcome::Malformed(source, _) => {
+                return Err(rejected(source));
+            }
+            TokenOutcome::NotSent(source)
+            | TokenOutcome::Lost(source)
+            | TokenOutcome::Unavailable(source, _) => {
+                return Err(unavailable(source));
+            }
+        };
+        let raw = grant.id_token.as_ref().ok_or_else(|| rejected("it holds no ID token".into()))?;
+        let id_token = provider.verify_login(raw, &flow.nonce, &grant.access_token).await.map_err(
+            |error| match error {
+                VerifyError::Rejected(error) => rejected(Box::new(error)),
+                error @ VerifyError::KeysUnavailable(_) => unavailable(Box::new(error)),
+            },
+        )?;
+        let userinfo = match provider.userinfo(&grant.access_token, id_token.subject()).await {
+            Ok(userinfo) => userinfo,
+            Err(error @ UserInfoFailure::Rejected(_)) => return Err(rejected(Box::new(error))),
+            Err(error) => {
+                // The ID token alone says who this is; what userinfo would add comes with the next refresh.
+                tracing::warn!(
+                    provider = name,
+                    error = &error as &dyn std::error::Error,
+                    "signed in without userinfo"
+                );
+                None
+            }
+        };
+        if grant.refresh_token.is_none() {
+            tracing::warn!(
+                provider = name,
+                "the provider issued no refresh token: tokens will not be refreshed \
+                 (does the scope need offline_access, or the prompt consent?)"
+            );
+        }
+
+        let id = SessionId::generate(&*self.0.entropy);
+        let now = self.0.clock.now();
+        let mut record = Record {
+            key: id.key(),
+            provider: name.to_owned(),
+            identity: OriginalIdentity::of(&id_token),
+            sid: id_token.session_id().map(str::to_owned),
+            claims: Record::merged_claims(id_token.claims(), userinfo.as_ref()),
+            id_token_claims: id_token.claims().clone(),
+            userinfo,
+            tokens: TokenSet::granted(&grant, Some(id_token.raw().clone()), sent_at),
+            refresh_token: grant.refresh_token,
+            generation: 1,
+            signed_in_at: now,
+            ends_at: now + self.0.policy.absolute_lifetime,
+            refresh: RefreshState::default(),
+            history: VecDeque::new(),
+            size: 0,
+        };
+        record.remember(HistoryEntry {
+            at: now,
+            what: HistoryEvent::SignedIn,
+            millis: started.elapsed().as_millis() as u64,
+            attempts: 1,
+        });
+        let record = self.0.sessions.insert(record).await?.ok_or(LoginError::FlowUnknown)?;
+        tracing::info!(session = %record.key.short(), provider = name, "signed in");
+        Ok(LoginCompleted { id, session: OpenSession(record), next: flow.next })
+    }
+
+    fn provider(&self, name: &str) -> Result<&Arc<Provider>, LoginError> {
+        self.0.providers.get(name).ok_or_else(|| LoginError::UnknownProvider(name.to_owned()))
+    }
+
+    fn seal_flow(&self, id: &FlowId, flow: &Flow) -> Secret {
+        let form = FlowForm {
+            provider: &flow.provider,
+            state: flow.state.expose(),
+            nonce: flow.nonce.expose(),
+            verifier: flow.verifier.expose(),
+            redirect_uri: &flow.redirect_uri,
+            next: &flow.next,
+            expires_at: flow.expires_at,
+        };
+        let plain = Zeroizing::new(serde_json::to_vec(&form).expect("a flow has only string keys"));
+        Secret::new(base64url(&self.0.keyring.seal(
+            &*self.0.entropy,
+            Purpose::LoginFlow,
+            id.0.as_bytes(),
+            &plain,
+        )))
+    }
+
+    fn open_flow(&self, id: &FlowId, sealed: &str) -> Option<Flow> {
+        let sealed = freshgate_oidc::from_base64url(sealed)?;
+        let plain = self.0.keyring.open(Purpose::LoginFlow, id.0.as_bytes(), &sealed).ok()?;
+        serde_json::from_slice(&plain).ok()
+    }
+}
+
+/// Whether metadata that cannot be had is the provider's fault or the configuration's.
+fn provider_trouble(provider: &str, error: MetadataUnavailable) -> LoginError {
+    let provider = provider.to_owned();
+    if error.is_misconfiguration() {
+        LoginError::ProviderMisconfigured { provider, source: Box::new(error) }
+    } else {
+        LoginError::ProviderUnavailable { provider, source: Box::new(error) }
+    }
+}

@@ -1,0 +1,68 @@
+//! What other engines do to the sessions of a store that is shared: learnt from the store, a few times a second.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use crate::{
+    events::SessionEvent,
+    sabotage::Sabotage,
+    store::{Change, Position, StoreError},
+};
+
+/// How often the store is asked. A session that another engine ended is served for this much longer at most.
+const POLL: Duration = Duration::from_millis(100);
+/// After the store failed it is asked less often.
+const POLL_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Follows what other engines write until `stop`: forgets what is outdated and tells of it as of our own doing. Spawn
+    /// it once, for a store that others may open too.
+    pub async fn watch_neighbours(self, stop: CancellationToken) {
+        let mut position = None;
+        let mut pause = Duration::ZERO;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            if self.sabotaged(Sabotage::NeighboursIgnored) {
+                return;
+            }
+            pause = match self.follow(position).await {
+                Ok(reached) => {
+                    position = Some(reached);
+                    POLL
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot see what other gates do"
+                    );
+                    POLL_AFTER_FAILURE
+                }
+            };
+        }
+    }
+
+    /// Takes note of every change since `position`, and yields where to go on.
+    async fn follow(&self, position: Option<Position>) -> Result<Position, StoreError> {
+        let changes = self.0.store.changes_since(position).await?;
+        if changes.missed {
+            tracing::warn!("more happened in the session store than it can tell of");
+        }
+        // Whatever was read before the first position, or changed since a forgotten one, may be outdated.
+        if (position.is_none() || changes.missed) && self.0.sessions.forget_all() {
+            self.0.sessions.tell(SessionEvent::Missed);
+        }
+        for change in changes.list {
+            let is_news = match change {
+                // Of what is not in memory nobody here has seen anything yet.
+                Change::Written(key, revision) => self.0.sessions.is_outdated(key, revision).then_some(key),
+                Change::Ended(key) => (!self.0.sessions.is_known_ended(key)).then_some(key),
+            };
+            if let Some(key) = is_news {
+                // What is read is remembered, and what is new in it is told.
+                self.0.sessions.read_store(key).await?;
+            }
+        }
+        Ok(changes.position)
+    }
+}

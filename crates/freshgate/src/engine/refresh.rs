@@ -1,0 +1,985 @@
+//! One refresh, step by step.
+//!
+//! ```text
+//! board a flight -> take the lease -> token request -> save the rotated refresh token -> verify -> commit -> tell everyone
+//! ```
+//!
+//! A refresh runs in a task of its own: a caller who leaves cancels nobody. The rotated refresh token is saved before
+//! anything else can fail, and nothing of an answer that a check refused is ever seen.
+//!
+//! Several engines may share a store. The lease says which of them sends the refresh token. It can be wrong (a process
+//! that sleeps for a minute and wakes up still believes in it), so nothing that is written relies on it: a write counts
+//! only if the session still holds the refresh token that the writer started from. That token is the fence.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use freshgate_oidc::{
+    RefreshedIdTokenError, Secret, Timestamp, TokenGrant, UserInfo, UserInfoError, VerifiedIdToken,
+};
+use tokio::time::Instant;
+
+use super::{
+    Engine, ahead,
+    flights::{Ask, Crew},
+    history::{HistoryEntry, HistoryEvent},
+    record::{Lease, Record, RefreshState},
+    sessions::{EndedAt, Lookup, Replaced},
+};
+use crate::{
+    freshness::{self, Freshness},
+    provider::{LostAnswer, NoTurn, Provider, TokenOutcome, Turn, UserInfoFailure, VerifyError},
+    sabotage::Sabotage,
+    session::{EndReason, FreshSession, OpenSession, SessionKey, TokenSet},
+    store::{Revision, StoreError, Tombstone},
+};
+
+/// After the first failure the provider is left alone for this long, then for twice as long, …
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// … up to this long.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// A provider may ask for patience (Retry-After), but not for more than this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// How long a lease is good without being renewed.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often it is renewed while the request is under way.
+const RENEWAL: Duration = Duration::from_secs(3);
+/// How often one who waits for another engine's flight looks whether it has landed.
+const LEASE_POLL: Duration = Duration::from_millis(50);
+/// How far the clocks of engines that share a store may be apart. A lease that is over by more than this is dead for sure;
+/// any other is dead once nobody has renewed it for as long as one watched.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// How often a flight starts again because another engine's changed the session under it.
+const OVERTAKEN_LIMIT: u32 = 5;
+/// How long, once the engine is stopping, a rotated refresh token is still tried to be saved in a store that fails.
+const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a refresh went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// This caller's request brought new tokens.
+    Refreshed,
+    /// Another caller's request brought new tokens, and this one shares them.
+    Shared,
+    /// The tokens live long enough; nobody was asked.
+    NotNeeded,
+}
+
+impl RefreshOutcome {
+    /// The stable code, as in the session API.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::Shared => "shared",
+            Self::NotNeeded => "not_needed",
+        }
+    }
+}
+
+/// Why a caller gets no fresh session.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The session is over; only a new login helps.
+    #[error("the session is over ({})", .0.code())]
+    SignInAgain(EndReason),
+    /// The session is kept, but cannot be refreshed now.
+    #[error("the session cannot be refreshed now")]
+    TryLater(#[from] TryLater),
+    /// There is no such session.
+    #[error("there is no such session")]
+    NotSignedIn,
+    /// The provider issued no refresh token: the tokens cannot be renewed.
+    #[error("the provider issued no refresh token")]
+    NoRefreshToken,
+}
+
+/// The session is kept; ask again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("try again in {} s", retry_after.as_secs_f32().ceil())]
+pub struct TryLater {
+    /// When.
+    pub retry_after: Duration,
+    /// Why.
+    #[source]
+    pub failure: RefreshFailure,
+}
+
+/// What went wrong with a refresh of a session that is kept.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshFailure {
+    /// The provider could not be reached; it has seen nothing.
+    #[error("the provider cannot be reached")]
+    Unreachable(#[source] Arc<dyn Error + Send + Sync>),
+    /// The provider said that it cannot answer now.
+    #[error("the provider cannot answer now")]
+    Unavailable(#[source] Arc<dyn Error + Send + Sync>),
+    /// The request may have been used and its answer is lost.
+    #[error("the answer of the provider was lost")]
+    AnswerLost(#[source] Arc<dyn Error + Send + Sync>),
+    /// A check refused the answer: identity and access token stay as they are.
+    #[error("the answer of the provider was refused")]
+    AnswerRejected(#[source] Arc<dyn Error + Send + Sync>),
+    /// The provider failed others a moment ago, and is asked again later.
+    #[error("the provider failed others a moment ago and is left alone")]
+    ProviderDown,
+    /// The provider refuses this client: the operator must act.
+    #[error("the provider refuses this client")]
+    Misconfigured(#[source] Arc<dyn Error + Send + Sync>),
+    /// The session's provider is not configured any more.
+    #[error("the session's provider is not configured any more")]
+    UnknownProvider,
+    /// The last attempt failed a moment ago.
+    #[error("the last attempt failed a moment ago")]
+    BackingOff,
+    /// The store failed.
+    #[error("the session store failed")]
+    Store(#[source] Arc<StoreError>),
+    /// The caller's deadline passed while the refresh goes on.
+    #[error("it takes longer than the caller waits")]
+    Deadline,
+    /// The refresh was interrupted: the gate is stopping, or a defect of ours.
+    #[error("it was interrupted")]
+    Interrupted,
+}
+
+impl RefreshFailure {
+    /// The stable code, as in logs and the session API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "provider_unreachable",
+            Self::Unavailable(_) => "provider_unavailable",
+            Self::AnswerLost(_) => "answer_lost",
+            Self::AnswerRejected(_) => "answer_rejected",
+            Self::ProviderDown => "provider_down",
+            Self::Misconfigured(_) => "misconfigured",
+            Self::UnknownProvider => "unknown_provider",
+            Self::BackingOff => "backing_off",
+            Self::Store(_) => "store",
+            Self::Deadline => "deadline",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl RefreshError {
+    pub(super) fn interrupted() -> Self {
+        TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Interrupted }.into()
+    }
+
+    /// Whether it is nothing new: an operator was told when it happened first.
+    fn is_expected(&self) -> bool {
+        match self {
+            Self::SignInAgain(_) | Self::NotSignedIn | Self::NoRefreshToken => true,
+            Self::TryLater(try_later) => {
+                // The latter is said once for all of them, when the provider was given up.
+                matches!(try_later.failure, RefreshFailure::BackingOff | RefreshFailure::ProviderDown)
+            }
+        }
+    }
+
+    fn store(error: StoreError) -> Self {
+        TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Store(Arc::new(error)) }.into()
+    }
+}
+
+/// What a flight brings home.
+#[derive(Clone, Debug)]
+pub(super) struct Landed {
+    pub(super) session: OpenSession,
+    pub(super) outcome: RefreshOutcome,
+    /// The claims are older than the request: userinfo could not be asked. Enough for a token, not for a forced caller.
+    stale_claims: Option<TryLater>,
+}
+
+/// The result of a flight.
+pub(super) type Settled = Result<Landed, RefreshError>;
+
+impl Engine {
+    /// A session whose access token lives for `validity` yet (none: the policy's), refreshed first if it must be.
+    ///
+    /// The wish counts for a fifth of the token's lifetime at most. Waits for `deadline` at most; a refresh that takes
+    /// longer goes on, as it does if this future is dropped.
+    pub async fn fresh(
+        &self,
+        key: SessionKey,
+        validity: Option<Duration>,
+        deadline: Duration,
+    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+        let validity = validity.unwrap_or(self.0.policy.min_validity);
+        let give_up = Instant::now() + deadline;
+        let mut outcome = RefreshOutcome::NotNeeded;
+        loop {
+            let session = self.open_for_refresh(key).await?;
+            match freshness::judge(session.tokens(), self.0.clock.now(), validity) {
+                Freshness::Fresh => return Ok((FreshSession { session }, outcome)),
+                Freshness::Expiring | Freshness::Expired => {}
+            }
+            if outcome != RefreshOutcome::NotNeeded {
+                // New, and too short-lived for the wish all the same: it is the best there is.
+                return Ok((FreshSession { session }, outcome));
+            }
+            let landed = self.fly(key, Ask::IfExpiring(validity), give_up).await?;
+            outcome = landed.outcome;
+        }
+    }
+
+    /// Refreshes now. What it returns is no older than the call: tokens and claims.
+    ///
+    /// Waits for `deadline` at most; a refresh that takes longer goes on, as it does if this future is dropped.
+    pub async fn refresh(
+        &self,
+        key: SessionKey,
+        deadline: Duration,
+    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+        self.open_for_refresh(key).await?;
+        let landed = self.fly(key, Ask::Forced, Instant::now() + deadline).await?;
+        match landed.stale_claims {
+            Some(try_later) => Err(try_later.into()),
+            None => Ok((FreshSession { session: landed.session }, landed.outcome)),
+        }
+    }
+
+    async fn open_for_refresh(&self, key: SessionKey) -> Result<OpenSession, RefreshError> {
+        match self.open(key).await.map_err(RefreshError::store)? {
+            super::Opened::Open(session) => {
+                self.used(key);
+                Ok(session)
+            }
+            super::Opened::Ended(reason) => Err(RefreshError::SignInAgain(reason)),
+            super::Opened::Unknown => Err(RefreshError::NotSignedIn),
+        }
+    }
+
+    /// Takes a seat on a flight and waits for it, until `give_up`.
+    pub(super) async fn fly(&self, key: SessionKey, ask: Ask, give_up: Instant) -> Settled {
+        let (seat, start) = self.0.flights.board(key, ask);
+        let first = seat.first;
+        if start && self.sabotaged(Sabotage::CancelWithCaller) {
+            let flight = Box::pin(fly_all(self.clone(), key));
+            let _ = tokio::time::timeout_at(give_up, flight).await;
+        } else if start {
+            self.start(fly_all(self.clone(), key));
+        }
+        let mut landed = tokio::time::timeout_at(give_up, seat.landed()).await.unwrap_or_else(|_| {
+            Err(TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Deadline }.into())
+        })?;
+        if landed.outcome == RefreshOutcome::Refreshed && !first {
+            landed.outcome = RefreshOutcome::Shared;
+        }
+        Ok(landed)
+    }
+}
+
+/// Flies the flights of one session until nobody waits for another.
+async fn fly_all(engine: Engine, key: SessionKey) {
+    let mut crew = engine.0.flights.crew(key);
+    loop {
+        let started = Instant::now();
+        let holder = format!("{}/{}", engine.0.name, freshgate_oidc::base64url(&engine.random::<12>()));
+        let settled =
+            Flight { engine: &engine, key, crew: &crew, started, holder, requests: AtomicU32::default() }
+                .run()
+                .await;
+        match &settled {
+            Ok(landed) if landed.outcome == RefreshOutcome::NotNeeded => {}
+            Ok(_) => tracing::info!(session = %key.short(), millis = millis(started), "refreshed"),
+            Err(error) if error.is_expected() => {
+                tracing::debug!(session = %key.short(), error = error as &dyn Error, "not refreshed");
+            }
+            Err(error) => {
+                tracing::warn!(session = %key.short(), millis = millis(started), error = error as &dyn Error, "not refreshed");
+            }
+        }
+        if !crew.land(settled) {
+            return;
+        }
+    }
+}
+
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A record and the revision it was read at: what an update starts from.
+struct Held {
+    record: Arc<Record>,
+    revision: Revision,
+}
+
+/// One flight: at most one token request whose outcome is known.
+struct Flight<'a> {
+    engine: &'a Engine,
+    key: SessionKey,
+    crew: &'a Crew,
+    started: Instant,
+    /// Its name on a lease.
+    holder: String,
+    /// How many requests it has sent.
+    requests: AtomicU32,
+}
+
+/// What the first step found.
+enum Boarding {
+    /// The token lives long enough for those who asked.
+    NoRequest(Landed),
+    /// The lease is ours: nobody else sends the refresh token. And it is our turn to ask the provider, if there is one.
+    Leased(Held, Option<Turn>),
+}
+
+/// Why a flight does not end as it should.
+enum Diversion {
+    /// This is its end.
+    Landed(RefreshError),
+    /// Another engine changed the refresh token meanwhile. Start again from what is there now.
+    Overtaken,
+}
+
+impl From<RefreshError> for Diversion {
+    fn from(error: RefreshError) -> Self {
+        Self::Landed(error)
+    }
+}
+
+/// A lease of another flight, as one saw it first.
+struct Watched {
+    holder: String,
+    renewals: u32,
+    since: Instant,
+}
+
+/// An answer that passed every check.
+struct Verified {
+    grant: TokenGrant,
+    sent_at: Timestamp,
+    id_token: Option<VerifiedIdToken>,
+    userinfo: Option<UserInfo>,
+    /// Userinfo could not be asked.
+    userinfo_failure: Option<UserInfoFailure>,
+}
+
+impl Flight<'_> {
+    async fn run(&self) -> Settled {
+        for _ in 0..OVERTAKEN_LIMIT {
+            match self.attempt().await {
+                Ok(landed) => return Ok(landed),
+                Err(Diversion::Landed(error)) => return Err(error),
+                Err(Diversion::Overtaken) => {
+                    tracing::info!(session = %self.key.short(), "another gate refreshed the session meanwhile");
+                }
+            }
+        }
+        Err(RefreshError::interrupted())
+    }
+
+    async fn attempt(&self) -> Result<Landed, Diversion> {
+        let (held, turn) = match self.take_lease().await? {
+            Boarding::NoRequest(landed) => return Ok(landed),
+            Boarding::Leased(held, turn) => (held, turn),
+        };
+        let (Some(provider), Some(turn)) = (self.engine.0.providers.get(&held.record.provider), turn) else {
+            return Err(self.settle_failed(held, RefreshFailure::UnknownProvider, None).await);
+        };
+        let leased = Held { record: held.record.clone(), revision: held.revision };
+        tokio::select! {
+            biased;
+            landed = self.fly(provider, held, turn) => landed,
+            never = self.keep_lease(leased) => match never {},
+        }
+    }
+
+    /// The part of a flight that needs the lease.
+    async fn fly(&self, provider: &Provider, held: Held, turn: Turn) -> Result<Landed, Diversion> {
+        let (held, sent_at, outcome) = self.ask_provider(provider, held, turn).await?;
+        match outcome {
+            TokenOutcome::Granted(grant) => {
+                let rotated = grant.refresh_token.clone();
+                let save_late = self.engine.sabotaged(Sabotage::SaveAfterVerify);
+                let held = if save_late { held } else { self.save_rotated(held, rotated.as_ref()).await? };
+                match self.verify(provider, &held.record, grant, sent_at).await {
+                    Ok(verified) if save_late => {
+                        self.commit(self.save_rotated(held, rotated.as_ref()).await?, verified).await
+                    }
+                    Ok(verified) => self.commit(held, verified).await,
+                    Err(Unverified::OtherIdentity(error)) => {
+                        tracing::error!(session = %self.key.short(), error = &*error as &dyn Error, "a refresh answer names someone else");
+                        Err(self.end(held, EndReason::IdentityChanged).await)
+                    }
+                    Err(Unverified::Rejected(failure)) => Err(self.settle_failed(held, failure, None).await),
+                }
+            }
+            TokenOutcome::Malformed(error, refresh_token) => {
+                let held = match &refresh_token {
+                    Some(_) => self.save_rotated(held, refresh_token.as_ref()).await?,
+                    // The provider may have rotated the token and said so in what cannot be read.
+                    None => self.note_lost(held, sent_at).await?,
+                };
+                Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()), None).await)
+            }
+            TokenOutcome::Refused(error) => {
+                let lost_before = held.record.refresh.answers_lost > 0
+                    && lost_answer(provider, &held.record).spends_tokens();
+                tracing::warn!(session = %self.key.short(), lost_before, error = &*error as &dyn Error, "the provider refused the refresh token");
+                let reason = if lost_before { EndReason::OutcomeUnknown } else { EndReason::Refused };
+                if self.engine.sabotaged(Sabotage::LosersSignedOut) {
+                    let _ = self.engine.end(self.key, reason).await;
+                    return Err(RefreshError::SignInAgain(reason).into());
+                }
+                Err(self.end(held, reason).await)
+            }
+            TokenOutcome::Lost(error) => {
+                Err(self.settle_failed(held, RefreshFailure::AnswerLost(error.into()), None).await)
+            }
+            TokenOutcome::NotSent(error) => {
+                Err(self.settle_failed(held, RefreshFailure::Unreachable(error.into()), None).await)
+            }
+            TokenOutcome::Unavailable(error, retry_after) => {
+                let retry_after = retry_after.map(|retry_after| retry_after.wanted);
+                Err(self.settle_failed(held, RefreshFailure::Unavailable(error.into()), retry_after).await)
+            }
+            TokenOutcome::Misconfigured(error) => {
+                Err(self.settle_failed(held, RefreshFailure::Misconfigured(error.into()), None).await)
+            }
+        }
+    }
+
+    /// Decides on the session as the store has it now, and takes the lease: from then on only this flight sends the
+    /// refresh token. Waits while another engine's flight has it, and for its turn to ask the provider.
+    ///
+    /// The turn comes first. A lease is the record of an intent, and whoever finds one of the dead must take the token for
+    /// used: so none is taken that waits to be sent.
+    async fn take_lease(&self) -> Result<Boarding, RefreshError> {
+        let mut watched: Option<Watched> = None;
+        let mut turn: Option<Turn> = None;
+        let mut lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
+        loop {
+            let (record, revision) = match lookup {
+                Lookup::Live(record, revision) => (record, revision),
+                Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason)),
+                Lookup::Unknown => return Err(RefreshError::NotSignedIn),
+            };
+            let now = self.engine.0.clock.now();
+            if now >= record.ends_at {
+                self.engine.end(self.key, EndReason::Lifetime).await.map_err(RefreshError::store)?;
+                return Err(RefreshError::SignInAgain(EndReason::Lifetime));
+            }
+            let ask = self.crew.ask();
+            let fresh = match ask {
+                Ask::Forced => false,
+                Ask::IfExpiring(validity) => {
+                    freshness::judge(&record.tokens, now, validity) == Freshness::Fresh
+                }
+                Ask::Ahead => !ahead::is_time(&record, now),
+            };
+            if fresh {
+                // One who waited for another engine's flight shares what it brought.
+                let outcome =
+                    if watched.is_some() { RefreshOutcome::Shared } else { RefreshOutcome::NotNeeded };
+                let session = OpenSession(record);
+                return Ok(Boarding::NoRequest(Landed { session, outcome, stale_claims: None }));
+            }
+            if record.refresh_token.is_none() {
+                return Err(RefreshError::NoRefreshToken);
+            }
+            if let Some(lease) = &record.refresh.lease
+                && !self.is_of_this_engine(lease)
+                && !is_dead(lease, now, &mut watched)
+                && !self.engine.sabotaged(Sabotage::NoLease)
+            {
+                turn = None;
+                tokio::time::sleep(LEASE_POLL).await;
+                lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
+                continue;
+            }
+            let mut refresh = record.refresh.clone();
+            if let Some(lease) = refresh.lease.take()
+                && lease.holder != self.holder
+                && !lease.answered
+            {
+                // Whoever had it died, perhaps after sending.
+                refresh.answer_lost(lease.since);
+            }
+            let provider = self.engine.0.providers.get(&record.provider);
+            if let Some(provider) = provider
+                && !refresh.may_be_sent(lost_answer(provider, &record), now)
+            {
+                tracing::warn!(session = %self.key.short(), "an answer was lost, and the refresh token cannot be sent again");
+                let reason = EndReason::OutcomeUnknown;
+                lookup = match self
+                    .engine
+                    .end_at(&self.told(&record, reason), revision, reason)
+                    .await
+                    .map_err(RefreshError::store)?
+                {
+                    EndedAt::Now => return Err(RefreshError::SignInAgain(reason)),
+                    EndedAt::Conflict(record, revision) => Lookup::Live(record, revision),
+                    EndedAt::Before(tombstone) => Lookup::Ended(tombstone),
+                    EndedAt::Unknown => Lookup::Unknown,
+                };
+                continue;
+            }
+            if let Some(not_before) = record.refresh.not_before
+                && now < not_before
+                && (ask != Ask::Forced || record.refresh.asked_to_wait)
+            {
+                let retry_after = not_before.saturating_since(now);
+                return Err(TryLater { retry_after, failure: RefreshFailure::BackingOff }.into());
+            }
+            if let Some(provider) = provider
+                && turn.is_none()
+            {
+                turn = Some(provider.take_turn(self.spread()).await.map_err(no_turn)?);
+                // It may have taken a while: look at everything again.
+                lookup = Lookup::Live(record, revision);
+                continue;
+            }
+            refresh.lease = Some(Lease {
+                holder: self.holder.clone(),
+                since: now,
+                answered: false,
+                renewals: 0,
+                until: now + LEASE,
+            });
+            let leased = Record { refresh, ..(*record).clone() };
+            lookup =
+                match self.engine.0.sessions.replace(leased, revision).await.map_err(RefreshError::store)? {
+                    Replaced::Done(record, revision) => {
+                        return Ok(Boarding::Leased(Held { record, revision }, turn));
+                    }
+                    Replaced::Conflict(record, revision) => Lookup::Live(record, revision),
+                    Replaced::Ended(tombstone) => Lookup::Ended(tombstone),
+                    Replaced::Unknown => Lookup::Unknown,
+                };
+        }
+    }
+
+    /// A lease of an earlier flight of this engine is dead: a session has one flight at a time, and it is this one.
+    fn is_of_this_engine(&self, lease: &Lease) -> bool {
+        lease.holder.split('/').next() == Some(self.engine.0.name.as_str())
+    }
+
+    /// Makes sure that the lease is still ours if it was not taken a moment ago: a process that stood still in between may
+    /// have been taken for dead, and its refresh token used. What stands still after this is for the fence.
+    async fn confirm_lease(&self, held: Held) -> Result<Held, Diversion> {
+        let until = self.engine.0.clock.now() + LEASE;
+        let is_ours = |lease: &Lease| lease.holder == self.holder;
+        if held
+            .record
+            .refresh
+            .lease
+            .as_ref()
+            .is_some_and(|lease| is_ours(lease) && until < lease.until + RENEWAL)
+        {
+            return Ok(held);
+        }
+        let confirmed = self
+            .update(held, |record| {
+                if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| is_ours(lease)) {
+                    lease.renewals += 1;
+                    lease.until = until;
+                }
+            })
+            .await?;
+        if confirmed.record.refresh.lease.as_ref().is_some_and(is_ours) {
+            Ok(confirmed)
+        } else {
+            Err(Diversion::Overtaken)
+        }
+    }
+
+    /// Sends the refresh token. If the answer is lost for the first time, sends it once more if the provider's policy
+    /// allows that: one with a grace window, or one that never saw it, answers then. Not while the provider fails
+    /// others too: then this session keeps the attempt for later.
+    async fn ask_provider(
+        &self,
+        provider: &Provider,
+        mut held: Held,
+        mut turn: Turn,
+    ) -> Result<(Held, Timestamp, TokenOutcome), Diversion> {
+        loop {
+            held = self.confirm_lease(held).await?;
+            let Some(refresh_token) = held.record.refresh_token.clone() else {
+                return Err(RefreshError::NoRefreshToken.into());
+            };
+            let sent_at = self.engine.0.clock.now();
+            if !self.engine.sabotaged(Sabotage::JoinOnTheWire) {
+                self.crew.sent();
+            }
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let outcome = TokenOutcome::of(provider.refresh(&refresh_token).await);
+            let TokenOutcome::Lost(error) = &outcome else {
+                turn.settle(outcome.verdict(), self.spread());
+                return Ok((held, sent_at, outcome));
+            };
+            let at_once = turn.repeat(self.spread()) && held.record.refresh.answers_lost == 0;
+            held = self.note_lost(held, sent_at).await?;
+            let policy = lost_answer(provider, &held.record);
+            if !held.record.refresh.may_be_sent(policy, self.engine.0.clock.now()) {
+                tracing::warn!(session = %self.key.short(), error = &**error as &dyn Error, "answer lost, and the token cannot be sent again");
+                return Err(self.end(held, EndReason::OutcomeUnknown).await);
+            }
+            if !at_once {
+                return Ok((held, sent_at, outcome));
+            }
+            tracing::warn!(session = %self.key.short(), error = &**error as &dyn Error, "answer lost, asking again");
+        }
+    }
+
+    /// Renews the lease until dropped. A renewal that fails is tried again: the fence, not the lease, keeps the order.
+    async fn keep_lease(&self, mut held: Held) -> Infallible {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            if self.engine.sabotaged(Sabotage::LeaseNotRenewed) {
+                continue;
+            }
+            let until = self.engine.0.clock.now() + LEASE;
+            let mut renewed = (*held.record).clone();
+            match &mut renewed.refresh.lease {
+                Some(lease) if lease.holder == self.holder => {
+                    lease.renewals += 1;
+                    lease.until = until;
+                }
+                // Taken over: there is nothing to renew, but the answer still counts if the fence holds.
+                _ => continue,
+            }
+            match self.engine.0.sessions.replace(renewed, held.revision).await {
+                Ok(Replaced::Done(record, revision) | Replaced::Conflict(record, revision)) => {
+                    held = Held { record, revision };
+                }
+                Ok(Replaced::Ended(_) | Replaced::Unknown) => std::future::pending().await,
+                Err(error) => {
+                    tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "a lease could not be renewed");
+                }
+            }
+        }
+    }
+
+    /// Saves a rotated refresh token before anything else can fail: the old one is spent, this one is all there is.
+    async fn save_rotated(&self, mut held: Held, refresh_token: Option<&Secret>) -> Result<Held, Diversion> {
+        let rotated = refresh_token.filter(|new| held.record.refresh_token.as_ref() != Some(*new));
+        if rotated.is_none() && held.record.refresh.answers_lost == 0 {
+            return Ok(held);
+        }
+        let mut give_up: Option<Instant> = None;
+        let mut pause = FIRST_BACKOFF;
+        loop {
+            // While the engine runs there is no reason to give up: without this token the session is lost.
+            if self.engine.0.tasks.is_closed() {
+                give_up.get_or_insert_with(|| Instant::now() + LAST_SAVE_PATIENCE);
+            }
+            let saved = self.try_update(held, Fence::RefreshToken, |record| {
+                if let Some(rotated) = rotated {
+                    record.refresh_token = Some(rotated.clone());
+                }
+                record.refresh.answered();
+            });
+            held = match saved.await {
+                Ok(held) => return Ok(held),
+                Err(Unwritten::Diverted(diversion)) => return Err(diversion),
+                Err(Unwritten::Store(_, error)) if give_up.is_some_and(|at| Instant::now() >= at) => {
+                    tracing::error!(session = %self.key.short(), error = &error as &dyn Error, "a rotated refresh token could not be saved");
+                    return Err(RefreshError::store(error).into());
+                }
+                Err(Unwritten::Store(held, error)) => {
+                    tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "saving a rotated refresh token again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                    // Whether it was written is not known, and it may have been: then this is the fence from now on.
+                    self.read_again(held, rotated).await
+                }
+            };
+        }
+    }
+
+    /// After a write of which nobody knows whether it happened: what is there, if that can be read and is ours.
+    async fn read_again(&self, held: Held, rotated: Option<&Secret>) -> Held {
+        match self.engine.0.sessions.read_store(self.key).await {
+            Ok(Lookup::Live(record, revision))
+                if rotated.is_some() && record.refresh_token.as_ref() == rotated =>
+            {
+                Held { record, revision }
+            }
+            _ => held,
+        }
+    }
+
+    /// Checks the answer: the ID token, if there is one (OpenID Connect Core, section 12.2), and the subject of userinfo
+    /// (section 5.3.2).
+    async fn verify(
+        &self,
+        provider: &Provider,
+        record: &Record,
+        grant: TokenGrant,
+        sent_at: Timestamp,
+    ) -> Result<Verified, Unverified> {
+        let id_token = match &grant.id_token {
+            Some(_) if self.engine.sabotaged(Sabotage::RejectedCommitted) => None,
+            Some(raw) => Some(provider.verify_refreshed(raw, &record.identity, &grant.access_token).await?),
+            None => None,
+        };
+        let (userinfo, userinfo_failure) =
+            match provider.userinfo(&grant.access_token, &record.identity.subject).await {
+                Ok(userinfo) => (userinfo, None),
+                Err(UserInfoFailure::Rejected(error @ UserInfoError::Subject)) => {
+                    return Err(Unverified::OtherIdentity(Box::new(error)));
+                }
+                Err(failure @ UserInfoFailure::Unavailable(_)) => (None, Some(failure)),
+                // The claims of the last answer are shown on: they are older than the request.
+                Err(failure) if record.userinfo.is_some() => (None, Some(failure)),
+                Err(failure) => {
+                    let error = &failure as &dyn Error;
+                    tracing::warn!(session = %self.key.short(), error, "refreshed without userinfo");
+                    (None, None)
+                }
+            };
+        Ok(Verified { grant, sent_at, id_token, userinfo, userinfo_failure })
+    }
+
+    /// Puts tokens and claims in place, at once, and tells everyone.
+    async fn commit(&self, held: Held, verified: Verified) -> Result<Landed, Diversion> {
+        let Verified { grant, sent_at, id_token, userinfo, userinfo_failure } = verified;
+        let now = self.engine.0.clock.now();
+        let held = self
+            .update(held, |record| {
+                if let Some(id_token) = &id_token {
+                    record.id_token_claims = id_token.claims().clone();
+                    record.sid = id_token.session_id().map(str::to_owned).or_else(|| record.sid.take());
+                }
+                if userinfo.is_some() {
+                    record.userinfo.clone_from(&userinfo);
+                }
+                record.claims = Record::merged_claims(&record.id_token_claims, record.userinfo.as_ref());
+                let id_token =
+                    id_token.as_ref().map(|it| it.raw().clone()).or_else(|| record.tokens.id_token.take());
+                let scope = record.tokens.scope.take();
+                record.tokens = TokenSet::granted(&grant, id_token, sent_at);
+                // A scope that is not said is unchanged (RFC 6749, section 5.1).
+                record.tokens.scope = record.tokens.scope.take().or(scope);
+                record.generation += 1;
+                record.refresh = RefreshState { lease: self.others_lease(record), ..RefreshState::default() };
+                record.remember(self.entry(now, HistoryEvent::Refreshed));
+            })
+            .await?;
+        self.engine.plan_ahead(&held.record);
+        let stale_claims = userinfo_failure.map(|failure| {
+            tracing::warn!(session = %self.key.short(), error = &failure as &dyn Error, "tokens refreshed, claims not");
+            TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Unavailable(Arc::new(failure)) }
+        });
+        Ok(Landed { session: OpenSession(held.record), outcome: RefreshOutcome::Refreshed, stale_claims })
+    }
+
+    /// Notes a failure that the session survives, and from when on it may be tried again.
+    async fn settle_failed(
+        &self,
+        held: Held,
+        failure: RefreshFailure,
+        retry_after: Option<Duration>,
+    ) -> Diversion {
+        let asked_to_wait = retry_after.is_some();
+        let backoff = retry_after.map_or_else(
+            || self.backoff(held.record.refresh.failures),
+            |wanted| wanted.min(LONGEST_RETRY_AFTER),
+        );
+        let now = self.engine.0.clock.now();
+        let settled = self
+            .update(held, |record| {
+                record.refresh.lease = self.others_lease(record);
+                record.refresh.failures = record.refresh.failures.saturating_add(1);
+                record.refresh.not_before = Some(now + backoff);
+                record.refresh.asked_to_wait = asked_to_wait;
+                let what = HistoryEvent::RefreshFailed(failure.code().to_owned());
+                record.remember(self.entry(now, what));
+            })
+            .await;
+        match settled {
+            Ok(_) => Diversion::Landed(TryLater { retry_after: backoff, failure }.into()),
+            Err(diversion) => diversion,
+        }
+    }
+
+    /// What the session's history says of this flight.
+    fn entry(&self, at: Timestamp, what: HistoryEvent) -> HistoryEntry {
+        HistoryEntry {
+            at,
+            what,
+            millis: millis(self.started),
+            attempts: self.requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The record of a session that this flight ends, with the flight in its history.
+    fn told(&self, record: &Record, reason: EndReason) -> Record {
+        let mut told = record.clone();
+        let what = HistoryEvent::RefreshFailed(reason.code().to_owned());
+        told.remember(self.entry(self.engine.0.clock.now(), what));
+        told
+    }
+
+    /// The lease of a flight that took ours for dead: it is not ours to give back.
+    fn others_lease(&self, record: &Record) -> Option<Lease> {
+        record.refresh.lease.clone().filter(|lease| lease.holder != self.holder)
+    }
+
+    /// Doubles with every failure, and spreads: sessions that failed together do not come back together.
+    fn backoff(&self, failures: u32) -> Duration {
+        let longest =
+            FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_BACKOFF);
+        longest / 2 + longest.mul_f64(self.spread() / 2.0)
+    }
+
+    /// A random number from 0 to 1.
+    fn spread(&self) -> f64 {
+        let [byte] = self.engine.random();
+        f64::from(byte) / 256.0
+    }
+
+    /// Ends the session, unless another engine has put a newer refresh token in place of the one that this is about.
+    async fn end(&self, mut held: Held, reason: EndReason) -> Diversion {
+        loop {
+            let told = self.told(&held.record, reason);
+            held = match self.engine.end_at(&told, held.revision, reason).await {
+                Ok(EndedAt::Now) => return RefreshError::SignInAgain(reason).into(),
+                Ok(EndedAt::Before(tombstone)) => return RefreshError::SignInAgain(tombstone.reason).into(),
+                Ok(EndedAt::Unknown) => return RefreshError::NotSignedIn.into(),
+                Ok(EndedAt::Conflict(record, _)) if !Fence::Generation.holds(&held.record, &record) => {
+                    return Diversion::Overtaken;
+                }
+                Ok(EndedAt::Conflict(record, revision)) => Held { record, revision },
+                Err(error) => return RefreshError::store(error).into(),
+            };
+        }
+    }
+
+    /// Notes that the refresh token may have been used. That is true of the token, whatever tokens and claims there are.
+    async fn note_lost(&self, held: Held, sent_at: Timestamp) -> Result<Held, Diversion> {
+        Ok(self.try_update(held, Fence::RefreshToken, |record| record.refresh.answer_lost(sent_at)).await?)
+    }
+
+    async fn update(&self, held: Held, change: impl Fn(&mut Record)) -> Result<Held, Diversion> {
+        Ok(self.try_update(held, Fence::Generation, change).await?)
+    }
+
+    /// Writes a change of the record, on top of what others may have written meanwhile, if the fence holds: the session
+    /// still has the refresh token that this flight started from.
+    async fn try_update(
+        &self,
+        mut held: Held,
+        fence: Fence,
+        change: impl Fn(&mut Record),
+    ) -> Result<Held, Unwritten> {
+        loop {
+            let mut changed = (*held.record).clone();
+            change(&mut changed);
+            held = match self.engine.0.sessions.replace(changed, held.revision).await {
+                Ok(Replaced::Done(record, revision)) => return Ok(Held { record, revision }),
+                Ok(Replaced::Conflict(record, _))
+                    if !fence.holds(&held.record, &record)
+                        && !self.engine.sabotaged(Sabotage::LockWithoutFence) =>
+                {
+                    return Err(Unwritten::Diverted(Diversion::Overtaken));
+                }
+                Ok(Replaced::Conflict(record, revision)) => Held { record, revision },
+                Ok(Replaced::Ended(Tombstone { reason, .. })) => {
+                    return Err(Unwritten::Diverted(RefreshError::SignInAgain(reason).into()));
+                }
+                Ok(Replaced::Unknown) => return Err(Unwritten::Diverted(RefreshError::NotSignedIn.into())),
+                Err(error) => return Err(Unwritten::Store(held, error)),
+            };
+        }
+    }
+}
+
+fn lost_answer(provider: &Provider, record: &Record) -> LostAnswer {
+    provider.lost_answer(record.identity.issuer.as_str())
+}
+
+fn no_turn(why: NoTurn) -> RefreshError {
+    match why {
+        NoTurn::LeftAlone(rest) => {
+            TryLater { retry_after: rest, failure: RefreshFailure::ProviderDown }.into()
+        }
+        error @ NoTurn::Metadata(_) => {
+            TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Unreachable(Arc::new(error)) }
+                .into()
+        }
+    }
+}
+
+/// What of a session must be as a flight found it, or else its write does not count.
+#[derive(Clone, Copy)]
+enum Fence {
+    /// The refresh token: it is what a rotated one takes the place of.
+    RefreshToken,
+    /// That, and tokens and claims: where nothing rotates, an older answer could take the place of a newer one.
+    Generation,
+}
+
+impl Fence {
+    fn holds(self, found: &Record, now: &Record) -> bool {
+        let same_generation = found.generation == now.generation;
+        found.refresh_token == now.refresh_token && (matches!(self, Self::RefreshToken) || same_generation)
+    }
+}
+
+/// Whether a lease's holder can be taken for dead: it is over by any clock, or nobody renewed it while one watched.
+fn is_dead(lease: &Lease, now: Timestamp, watched: &mut Option<Watched>) -> bool {
+    if now >= lease.until + CLOCK_SKEW {
+        return true;
+    }
+    match watched {
+        Some(watched) if watched.holder == lease.holder && watched.renewals == lease.renewals => {
+            watched.since.elapsed() >= LEASE
+        }
+        _ => {
+            let (holder, renewals) = (lease.holder.clone(), lease.renewals);
+            *watched = Some(Watched { holder, renewals, since: Instant::now() });
+            false
+        }
+    }
+}
+
+/// Why an update was not written.
+enum Unwritten {
+    /// The flight takes another course.
+    Diverted(Diversion),
+    /// The store failed; try again from here.
+    Store(Held, StoreError),
+}
+
+impl From<Unwritten> for Diversion {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Diverted(diversion) => diversion,
+            Unwritten::Store(_, error) => RefreshError::store(error).into(),
+        }
+    }
+}
+
+/// Why an answer is not committed.
+enum Unverified {
+    /// It names another subject or issuer: the session cannot go on.
+    OtherIdentity(Box<dyn Error + Send + Sync>),
+    /// It did not pass, or could not be checked: nothing changes.
+    Rejected(RefreshFailure),
+}
+
+impl From<VerifyError<RefreshedIdTokenError>> for Unverified {
+    fn from(error: VerifyError<RefreshedIdTokenError>) -> Self {
+        match error {
+            VerifyError::Rejected(error @ RefreshedIdTokenError::SubjectChanged) => {
+                Self::OtherIdentity(Box::new(error))
+            }
+            VerifyError::Rejected(error) => Self::Rejected(RefreshFailure::AnswerRejected(Arc::new(error))),
+            error @ VerifyError::KeysUnavailable(_) => {
+                Self::Rejected(RefreshFailure::Unavailable(Arc::new(error)))
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A provider's metadata: fetched at first use, renewed in the background, kept while the provider is away.
+
+use std::{
+    error::Error,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use freshgate_oidc::{MetadataError, ProviderMetadata, Timestamp};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::{ProviderConfig, ProviderRequest, Transport, TransportError, single::SingleRun};
+use crate::{clock::Clock, tasks::Tasks};
+
+/// How long metadata is taken as it is.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// After a failed renewal, the next is tried after this long.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+/// The largest document that is read.
+const LIMIT: usize = 512 * 1024;
+
+/// Why there is no metadata.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MetadataUnavailable {
+    /// The provider does not answer.
+    #[error("its metadata cannot be fetched from {url}")]
+    Unreachable {
+        /// From where.
+        url: String,
+        /// Why.
+        #[source]
+        source: Arc<TransportError>,
+    },
+    /// It answers with something else.
+    #[error("{url} answers with status {status}")]
+    Status {
+        /// What was asked.
+        url: String,
+        /// The answer.
+        status: StatusCode,
+    },
+    /// What it says cannot be used.
+    #[error("the metadata at {url} cannot be used")]
+    Unusable {
+        /// What was asked.
+        url: String,
+        /// Why.
+        #[source]
+        source: Arc<MetadataError>,
+    },
+    /// The fetch was interrupted.
+    #[error("fetching its metadata was interrupted")]
+    Interrupted,
+}
+
+impl MetadataUnavailable {
+    /// Whether waiting will not help: the address or what is behind it is wrong.
+    pub fn is_misconfiguration(&self) -> bool {
+        match self {
+            Self::Unusable { .. } => true,
+            Self::Status { status, .. } => {
+                !status.is_server_error()
+                    && *status != StatusCode::TOO_MANY_REQUESTS
+                    && *status != StatusCode::REQUEST_TIMEOUT
+            }
+            Self::Unreachable { .. } | Self::Interrupted => false,
+        }
+    }
+}
+
+type Fetched = Result<Arc<ProviderMetadata>, MetadataUnavailable>;
+
+/// The metadata of one provider.
+pub(super) struct Metadata {
+    known: Arc<Mutex<Option<Known>>>,
+    fetching: Arc<SingleRun<Fetched>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    metadata: Arc<ProviderMetadata>,
+    renew_at: Timestamp,
+}
+
+impl Metadata {
+    pub(super) fn new() -> Self {
+        Self { known: Arc::default(), fetching: Arc::default() }
+    }
+
+    /// What is known, or what the provider says now. Known metadata that is due for renewal is renewed in the background.
+    pub(super) async fn get(
+        &self,
+        config: &Arc<ProviderConfig>,
+        transport: &Arc<dyn Transport>,
+        clock: &Arc<dyn Clock>,
+        runner: &Arc<dyn Tasks>,
+    ) -> Fetched {
+        let known = lock(&self.known).clone();
+        let fetch = {
+            let (config, transport, clock, known) =
+                (config.clone(), transport.clone(), clock.clone(), self.known.clone());
+            async move {
+                let fetched = fetch(&config, &*transport).await;
+                let now = clock.now();
+                let mut known = lock(&known);
+                match (&fetched, known.as_mut()) {
+                    (Ok(metadata), _) => {
+                        *known = Some(Known { metadata: metadata.clone(), renew_at: now + LIFETIME });
+                    }
+                    (Err(error), Some(known)) => {
+                        known.renew_at = now + RENEWAL_PAUSE;
+                        let error = error as &dyn Error;
+                        tracing::warn!(provider = config.name, error, "metadata could not be renewed");
+                    }
+                    (Err(_), None) => {}
+                }
+                fetched
+            }
+        };
+        match known {
+            Some(known) if clock.now() < known.renew_at => Ok(known.metadata),
+            Some(known) => {
+                let (fetching, joiner) = (self.fetching.clone(), runner.clone());
+                runner.start(Box::pin(async move {
+                    fetching.join(&joiner, fetch).await;
+                }));
+                Ok(known.metadata)
+            }
+            None => self.fetching.join(runner, fetch).await.unwrap_or(Err(MetadataUnavailable::Interrupted)),
+        }
+    }
+}
+
+async fn fetch(config: &ProviderConfig, transport: &dyn Transport) -> Fetched {
+    let url = config.metadata_url.to_string();
+    let request = ProviderRequest {
+        method: Method::GET,
+        url: config.metadata_url.clone(),
+        headers: HeaderMap::new(),
+        body: bytes::Bytes::new(),
+        answer_limit: LIMIT,
+    };
+    let answer = transport
+        .send(request)
+        .await
+        .map_err(|source| MetadataUnavailable::Unreachable { url: url.clone(), source: Arc::new(source) })?;
+    if answer.status != StatusCode::OK {
+        return Err(MetadataUnavailable::Status { url, status: answer.status });
+    }
+    ProviderMetadata::parse(&answer.body, &config.issuer)
+        .map(Arc::new)
+        .map_err(|source| MetadataUnavailable::Unusable { url, source: Arc::new(source) })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

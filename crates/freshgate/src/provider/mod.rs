@@ -1,0 +1,356 @@
+//! A provider, as the engine asks it: metadata, keys, tokens, userinfo. What its answers mean is `freshgate-oidc`'s.
+
+mod breaker;
+mod config;
+mod keys;
+mod metadata;
+mod policy;
+mod single;
+mod token_outcome;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use freshgate_oidc::{
+    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthentication, ClientSecret, ExpectedNonce,
+    IdTokenError, IdTokenExpectations, JwkSet, NoUsableClientAuthentication, OriginalIdentity,
+    ProviderMetadata, RawIdToken, RefreshExpectations, RefreshedIdTokenError, Secret,
+    SignedUserInfoExpectations, TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
+    parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
+};
+use http::{HeaderValue, Method, StatusCode, header};
+use url::Url;
+
+pub use config::{OfflineAccess, ProviderConfig, Refreshing};
+pub use keys::KeysUnavailable;
+pub use metadata::MetadataUnavailable;
+pub use policy::LostAnswer;
+pub use transport::{
+    HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError, TransportOptions,
+};
+
+use crate::{
+    clock::Clock,
+    tasks::{Tasks, TokioTasks},
+};
+pub(crate) use breaker::Turn;
+use breaker::{LeftAlone, Turns, Verdict};
+use keys::{Keys, Wanted};
+use metadata::Metadata;
+pub(crate) use token_outcome::TokenOutcome;
+
+/// The largest token answer that is read: a token of 64 KiB comes with a good margin.
+const TOKEN_ANSWER_LIMIT: usize = 1024 * 1024;
+
+/// One provider and what is known of it.
+pub struct Provider {
+    config: Arc<ProviderConfig>,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    metadata: Metadata,
+    keys: Keys,
+    turns: Arc<Turns>,
+    runner: Arc<dyn Tasks>,
+}
+
+/// A request to the token endpoint brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenRequestError {
+    /// Where the token endpoint is cannot be learnt. Nothing was sent.
+    #[error("where its token endpoint is cannot be learnt")]
+    Metadata(#[source] MetadataUnavailable),
+    /// It takes no client authentication that we have. Nothing was sent.
+    #[error("we cannot prove to it who we are")]
+    ClientAuthentication(#[source] NoUsableClientAuthentication),
+    /// On the way there or back.
+    #[error("its token endpoint did not answer")]
+    Transport(#[source] TransportError),
+}
+
+/// A refresh cannot be asked for now. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoTurn {
+    /// It failed others, and is asked again after this long.
+    #[error("it failed others and is left alone")]
+    LeftAlone(Duration),
+    /// Where the token endpoint is cannot be learnt.
+    #[error("where its token endpoint is cannot be learnt")]
+    Metadata(#[source] MetadataUnavailable),
+}
+
+/// An ID token was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VerifyError<E: std::error::Error + 'static> {
+    /// A rule refused it.
+    #[error("its ID token was refused")]
+    Rejected(#[source] E),
+    /// The keys to check it with cannot be had.
+    #[error("its ID token cannot be checked")]
+    KeysUnavailable(#[source] KeysUnavailable),
+}
+
+/// There are no claims from userinfo.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UserInfoFailure {
+    /// It could not be asked now.
+    #[error("its userinfo endpoint did not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It does not take this token.
+    #[error("its userinfo endpoint answered with status {0}")]
+    Status(StatusCode),
+    /// A check refused the answer.
+    #[error("its userinfo was refused")]
+    Rejected(#[source] UserInfoError),
+}
+
+impl Provider {
+    /// Takes a description. The provider is not asked until it is needed.
+    pub fn new(config: ProviderConfig, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
+        let config = Arc::new(config);
+        let turns = Turns::new(&config.name, config.refreshing.requests_in_flight.get());
+        let (metadata, keys, runner) = (Metadata::new(), Keys::default(), TokioTasks::shared());
+        Self { config, transport, clock, metadata, keys, turns, runner }
+    }
+
+    /// Has the fetches that nobody may cancel done by `runner`.
+    pub(crate) fn run_on(&mut self, runner: &Arc<dyn Tasks>) {
+        self.runner = runner.clone();
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// What is configured of it.
+    pub fn config(&self) -> &ProviderConfig {
+        &self.config
+    }
+
+    /// What it says of itself; asked at first use, then renewed in the background.
+    pub async fn metadata(&self) -> Result<Arc<ProviderMetadata>, MetadataUnavailable> {
+        self.metadata.get(&self.config, &self.transport, &self.clock, &self.runner).await
+    }
+
+    /// What becomes of a refresh token of `issuer` whose answer was lost.
+    pub(crate) fn lost_answer(&self, issuer: &str) -> LostAnswer {
+        self.config.refreshing.lost_answer.unwrap_or_else(|| LostAnswer::of_issuer(issuer))
+    }
+
+    /// Waits for the turn to ask for a refresh, and until it is known whom to ask: from then on nothing stands between
+    /// the decision to send a refresh token and its sending. `spread` is a random number from 0 to 1.
+    pub(crate) async fn take_turn(&self, spread: f64) -> Result<Turn, NoTurn> {
+        let turn = self.turns.take().await.map_err(|LeftAlone { rest }| NoTurn::LeftAlone(rest))?;
+        match self.metadata().await {
+            Ok(_) => Ok(turn),
+            Err(error) => {
+                turn.settle(Verdict::FAILED, spread);
+                Err(NoTurn::Metadata(error))
+            }
+        }
+    }
+
+    /// Redeems an authorization code. It waits for no turn, even while refreshes are held back: a user waits for it, and
+    /// logins are as many as users make. One that goes well tells the refreshes that the provider is back; one that
+    /// fails does not count against it, as nobody is to be kept from refreshing by others' logins.
+    pub(crate) async fn redeem_code(
+        &self,
+        code: &AuthorizedCode,
+        verifier: &Secret,
+        redirect_uri: &Url,
+    ) -> Result<TokenAnswer, TokenRequestError> {
+        let answer = self
+            .ask_for_tokens(|client| {
+                TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier)
+            })
+            .await;
+        if let Ok(TokenAnswer::Granted(_)) = &answer {
+            self.turns.heard_of();
+        }
+        answer
+    }
+
+    /// Spends a refresh token. Unless it fails with something that says that nothing was sent, the token may be used up.
+    pub(crate) async fn refresh(&self, refresh_token: &Secret) -> Result<TokenAnswer, TokenRequestError> {
+        self.ask_for_tokens(|client| TokenRequest::refresh_token(client, refresh_token)).await
+    }
+
+    async fn ask_for_tokens(
+        &self,
+        request: impl FnOnce(&ClientAuthentication) -> TokenRequest,
+    ) -> Result<TokenAnswer, TokenRequestError> {
+        let metadata = self.metadata().await.map_err(TokenRequestError::Metadata)?;
+        let client =
+            self.client_authentication(&metadata).map_err(TokenRequestError::ClientAuthentication)?;
+        let request = request(&client);
+        let request = ProviderRequest {
+            method: Method::POST,
+            url: metadata.token_endpoint.clone(),
+            headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
+            body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
+            answer_limit: TOKEN_ANSWER_LIMIT,
+        };
+        let answer = self.transport.send(request).await.map_err(TokenRequestError::Transport)?;
+        Ok(parse_token_answer(
+            answer.status.as_u16(),
+            answer.header(header::CONTENT_TYPE),
+            answer.header(header::RETRY_AFTER),
+            &answer.body,
+            self.clock.now(),
+        ))
+    }
+
+    fn client_authentication(
+        &self,
+        metadata: &ProviderMetadata,
+    ) -> Result<ClientAuthentication, NoUsableClientAuthentication> {
+        let client_id = self.config.client_id.as_str();
+        let secret = || self.config.client_secret.clone().map_or(ClientSecret::Public, ClientSecret::Shared);
+        self.config
+            .client_auth_method
+            .and_then(|method| ClientAuthentication::by(method, client_id, secret()))
+            .map_or_else(|| ClientAuthentication::choose(client_id, secret(), metadata), Ok)
+    }
+
+    /// Verifies the ID token of a login (OpenID Connect Core, section 3.1.3.7).
+    pub(crate) async fn verify_login(
+        &self,
+        token: &RawIdToken,
+        nonce: &Secret,
+        access_token: &Secret,
+    ) -> Result<VerifiedIdToken, VerifyError<IdTokenError>> {
+        let metadata = self.metadata_for_keys().await.map_err(VerifyError::KeysUnavailable)?;
+        let algorithms = AllowedAlgorithms::of_provider(&metadata);
+        let expect = IdTokenExpectations {
+            leeway: self.config.clock_leeway,
+            ..IdTokenExpectations::new(
+                &metadata.issuer,
+                &self.config.client_id,
+                &algorithms,
+                ExpectedNonce::Exactly(nonce),
+                AccessTokenBinding::IssuedWith(access_token),
+                self.clock.now(),
+            )
+        };
+        self.with_keys(&metadata, |keys| token.verify(keys, &expect), IdTokenError::wants_newer_keys).await
+    }
+
+    /// Verifies the ID token of a refresh (OpenID Connect Core, section 12.2).
+    pub(crate) async fn verify_refreshed(
+        &self,
+        token: &RawIdToken,
+        original: &OriginalIdentity,
+        access_token: &Secret,
+    ) -> Result<VerifiedIdToken, VerifyError<RefreshedIdTokenError>> {
+        let metadata = self.metadata_for_keys().await.map_err(VerifyError::KeysUnavailable)?;
+        let algorithms = AllowedAlgorithms::of_provider(&metadata);
+        let expect = RefreshExpectations {
+            client_id: &self.config.client_id,
+            trusted_audiences: &[],
+            algorithms: &algorithms,
+            access_token: AccessTokenBinding::IssuedWith(access_token),
+            now: self.clock.now(),
+            leeway: self.config.clock_leeway,
+        };
+        let verify = |keys: &JwkSet| verify_refreshed(token, keys, original, &expect);
+        self.with_keys(&metadata, verify, RefreshedIdTokenError::wants_newer_keys).await
+    }
+
+    /// Asks for the claims of the user whom the access token is of. `None` where there is nothing to ask.
+    pub(crate) async fn userinfo(
+        &self,
+        access_token: &Secret,
+        subject: &str,
+    ) -> Result<Option<UserInfo>, UserInfoFailure> {
+        if !self.config.userinfo {
+            return Ok(None);
+        }
+        let unavailable =
+            |error: Box<dyn std::error::Error + Send + Sync>| UserInfoFailure::Unavailable(error);
+        let metadata = self.metadata().await.map_err(|error| unavailable(error.into()))?;
+        let Some(endpoint) = &metadata.userinfo_endpoint else { return Ok(None) };
+        let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
+        let request = ProviderRequest {
+            method: Method::GET,
+            url: endpoint.clone(),
+            headers: sensitive("authorization", &authorization).into_iter().collect(),
+            body: Bytes::new(),
+            answer_limit: UserInfo::MAX_BYTES,
+        };
+        let answer = self.transport.send(request).await.map_err(|error| unavailable(error.into()))?;
+        if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(unavailable(format!("it answers with status {}", answer.status).into()));
+        }
+        if answer.status != StatusCode::OK {
+            return Err(UserInfoFailure::Status(answer.status));
+        }
+        match parse_userinfo(answer.header(header::CONTENT_TYPE), &answer.body, subject) {
+            Ok(userinfo) => Ok(Some(userinfo)),
+            Err(UserInfoError::Signed) => {
+                self.signed_userinfo(&metadata, &answer.body, subject).await.map(Some)
+            }
+            Err(error) => Err(UserInfoFailure::Rejected(error)),
+        }
+    }
+
+    async fn signed_userinfo(
+        &self,
+        metadata: &ProviderMetadata,
+        body: &[u8],
+        subject: &str,
+    ) -> Result<UserInfo, UserInfoFailure> {
+        let algorithms = AllowedAlgorithms::listed(metadata.userinfo_signing_alg_values_supported.as_deref());
+        let expect = SignedUserInfoExpectations {
+            issuer: &metadata.issuer,
+            client_id: &self.config.client_id,
+            algorithms: &algorithms,
+            subject,
+            now: self.clock.now(),
+            leeway: self.config.clock_leeway,
+        };
+        let verify = |keys: &JwkSet| verify_signed_userinfo(body, keys, &expect);
+        self.with_keys(metadata, verify, UserInfoError::wants_newer_keys).await.map_err(|error| match error {
+            VerifyError::Rejected(error) => UserInfoFailure::Rejected(error),
+            VerifyError::KeysUnavailable(error) => UserInfoFailure::Unavailable(error.into()),
+        })
+    }
+
+    async fn metadata_for_keys(&self) -> Result<Arc<ProviderMetadata>, KeysUnavailable> {
+        self.metadata().await.map_err(KeysUnavailable::NoMetadata)
+    }
+
+    /// Verifies with the keys at hand, and once more with new ones if the token names a key that is not among them
+    /// (OpenID Connect Core, section 10.1.1).
+    async fn with_keys<T, E: std::error::Error + 'static>(
+        &self,
+        metadata: &ProviderMetadata,
+        verify: impl Fn(&JwkSet) -> Result<T, E>,
+        wants_newer_keys: impl Fn(&E) -> bool,
+    ) -> Result<T, VerifyError<E>> {
+        let get = async |wanted: Wanted<'_>| {
+            self.keys
+                .get(wanted, &metadata.jwks_uri, &self.transport, &self.clock, &self.runner)
+                .await
+                .map_err(VerifyError::KeysUnavailable)
+        };
+        let keys = get(Wanted::Known).await?;
+        match verify(&keys) {
+            Err(error) if wants_newer_keys(&error) => {
+                let newer = get(Wanted::OtherThan(&keys)).await?;
+                if Arc::ptr_eq(&keys, &newer) {
+                    return Err(VerifyError::Rejected(error));
+                }
+                verify(&newer).map_err(VerifyError::Rejected)
+            }
+            verified => verified.map_err(VerifyError::Rejected),
+        }
+    }
+}
+
+/// A header field that carries, or may carry, a credential. `None` if the value cannot stand in one.
+fn sensitive(name: &'static str, value: &Secret) -> Option<(header::HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_str(value.expose()).ok()?;
+    value.set_sensitive(true);
+    Some((header::HeaderName::from_static(name), value))
+}

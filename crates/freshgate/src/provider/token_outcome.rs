@@ -1,0 +1,103 @@
+//! What a token request led to, by what the caller must do about it.
+
+use std::{error::Error, time::Duration};
+
+use freshgate_oidc::{RefusalKind, Secret, TokenAnswer, TokenGrant, TokenRefusal, WhyMalformed};
+
+use super::{TokenRequestError, TransportError, breaker::Verdict};
+
+type Why = Box<dyn Error + Send + Sync>;
+
+/// What a token request led to.
+pub(crate) enum TokenOutcome {
+    /// Tokens. Nothing in them is verified.
+    Granted(TokenGrant),
+    /// The provider refuses the code or the refresh token.
+    Refused(Why),
+    /// The provider refuses this client, whatever it sends.
+    Misconfigured(Why),
+    /// The provider did not act, and may say when to come back.
+    Unavailable(Why, Option<RetryAfter>),
+    /// The provider acted, and its answer cannot be used; but it may hold a rotated refresh token.
+    Malformed(Why, Option<Secret>),
+    /// The provider may have acted, and its answer is lost.
+    Lost(Why),
+    /// The provider has seen nothing.
+    NotSent(Why),
+}
+
+/// When to come back, as the provider wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetryAfter {
+    pub(crate) wanted: Duration,
+    /// It is away for everyone (503: RFC 9110, section 10.2.3); a limit (429) may be this session's own.
+    everyone: bool,
+}
+
+/// The provider answered, but not with tokens.
+#[derive(Debug, thiserror::Error)]
+enum NoTokens {
+    #[error("it refused with status {}{}", .0.status, said(.0))]
+    Refused(TokenRefusal),
+    #[error("it cannot answer now: status {0}")]
+    Unavailable(u16),
+    #[error("its answer cannot be used")]
+    Malformed(#[source] WhyMalformed),
+}
+
+fn said(refusal: &TokenRefusal) -> String {
+    let code = refusal.code.as_deref().map(|code| format!(", {code}")).unwrap_or_default();
+    let description = refusal.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+    format!("{code}{description}")
+}
+
+impl TokenOutcome {
+    /// Sorts an answer, or the lack of one.
+    pub(crate) fn of(answer: Result<TokenAnswer, TokenRequestError>) -> Self {
+        match answer {
+            Ok(TokenAnswer::Granted(grant)) => Self::Granted(grant),
+            Ok(TokenAnswer::Refused(refusal)) => Self::refused(refusal),
+            Ok(TokenAnswer::Unavailable { status, retry_after }) => {
+                let retry_after = retry_after.map(|wanted| RetryAfter { wanted, everyone: status == 503 });
+                Self::Unavailable(NoTokens::Unavailable(status).into(), retry_after)
+            }
+            Ok(TokenAnswer::Malformed { what, refresh_token }) => {
+                Self::Malformed(NoTokens::Malformed(what).into(), refresh_token)
+            }
+            Ok(_) => Self::Malformed("its answer is of an unknown kind".into(), None),
+            Err(error @ TokenRequestError::Transport(TransportError::AnswerLost { .. })) => {
+                Self::Lost(error.into())
+            }
+            Err(error @ TokenRequestError::ClientAuthentication(_)) => Self::Misconfigured(error.into()),
+            Err(error) => Self::NotSent(error.into()),
+        }
+    }
+
+    /// What it says of the provider. One that refuses is up.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Granted(_) | Self::Refused(_) | Self::Misconfigured(_) | Self::Malformed(..) => {
+                Verdict::Answered
+            }
+            Self::Unavailable(_, Some(RetryAfter { wanted, everyone })) => {
+                Verdict::Failed { wanted: Some(*wanted), everyone: *everyone }
+            }
+            Self::Unavailable(_, None) | Self::Lost(_) | Self::NotSent(_) => Verdict::FAILED,
+        }
+    }
+
+    fn refused(refusal: TokenRefusal) -> Self {
+        // A refusal in the protocol's words, or at least with its status, is meant for the token. Any other (a firewall's
+        // page, a moved endpoint) says nothing about it, and must not sign anybody out.
+        let meant_for_the_token = refusal.code.is_some() || refusal.status == 400;
+        match refusal.kind {
+            RefusalKind::InvalidClient => Self::Misconfigured(NoTokens::Refused(refusal).into()),
+            RefusalKind::Other if !meant_for_the_token => {
+                Self::Unavailable(NoTokens::Refused(refusal).into(), None)
+            }
+            RefusalKind::InvalidGrant | RefusalKind::Other => {
+                Self::Refused(NoTokens::Refused(refusal).into())
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! How requests reach a provider: one trait, one implementation over reqwest.
+
+use std::{error::Error, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use url::Url;
+
+/// A request to a provider.
+pub struct ProviderRequest {
+    /// GET or POST.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// Header fields; those that carry a credential are marked sensitive.
+    pub headers: HeaderMap,
+    /// The form, for POST.
+    pub body: Bytes,
+    /// The largest answer that is read, in bytes.
+    pub answer_limit: usize,
+}
+
+/// A provider's answer, whole.
+pub struct ProviderAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl ProviderAnswer {
+    /// A header field as text, if it is there and is text.
+    pub fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Why there is no answer. What matters is whether the provider may have acted on the request.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// It never left: no address, no connection, no TLS.
+    #[error("cannot connect to {host}")]
+    NotSent {
+        /// The provider's host.
+        host: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It may have arrived and its answer is lost: timeout, connection cut, answer too large.
+    #[error("the answer of {host} was lost")]
+    AnswerLost {
+        /// The provider's host.
+        host: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Carries requests to providers. Dropping the future abandons the request, which the provider may still act on.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Sends a request and reads the whole answer. Redirects are not followed.
+    async fn send(&self, request: ProviderRequest) -> Result<ProviderAnswer, TransportError>;
+}
+
+/// How the [`HttpTransport`] connects.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// Connecting and TLS may take this long.
+    pub connect_timeout: Duration,
+    /// A whole request may take this long.
+    pub timeout: Duration,
+    /// Certificates trusted besides the system's, in PEM.
+    pub extra_roots: Vec<Vec<u8>>,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(15),
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+/// The transport over the network: HTTP/1.1, TLS by rustls, pooled connections.
+pub struct HttpTransport {
+    client: reqwest::Client,
+}
+
+impl HttpTransport {
+    /// Fails where a certificate of `options` is none, or the system's cannot be read.
+    pub fn new(options: &TransportOptions) -> Result<Self, reqwest::Error> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("freshgate/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry the client's credentials to where nobody meant them.
+            .redirect(reqwest::redirect::Policy::none())
+            // Whether a token request may be repeated is the engine's to decide.
+            .retry(reqwest::retry::never())
+            .connect_timeout(options.connect_timeout)
+            .timeout(options.timeout)
+            .pool_idle_timeout(Duration::from_secs(30));
+        for pem in &options.extra_roots {
+            for root in reqwest::Certificate::from_pem_bundle(pem)? {
+                builder = builder.add_root_certificate(root);
+            }
+        }
+        Ok(Self { client: builder.build()? })
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: ProviderRequest) -> Result<ProviderAnswer, TransportError> {
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        let answer_limit = request.answer_limit;
+        let sent = self
+            .client
+            .request(request.method, request.url)
+            .headers(request.headers)
+            .body(request.body)
+            .send()
+            .await;
+        let mut response = match sent {
+            Ok(response) => response,
+            // `without_url`: an error is logged, and an address may carry a credential.
+            Err(error) if error.is_connect() || error.is_builder() => {
+                return Err(TransportError::NotSent { host, source: Box::new(error.without_url()) });
+            }
+            Err(error) => {
+                return Err(TransportError::AnswerLost { host, source: Box::new(error.without_url()) });
+            }
+        };
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= answer_limit => body.extend_from_slice(&chunk),
+                Ok(Some(_)) => {
+                    let source = format!("it is larger than {answer_limit} bytes").into();
+                    return Err(TransportError::AnswerLost { host, source });
+                }
+                Ok(None) => return Ok(ProviderAnswer { status, headers, body: body.into() }),
+                Err(error) => {
+                    return Err(TransportError::AnswerLost { host, source: Box::new(error.without_url()) });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Mistakes that the simulation makes on purpose, to show that it would notice them.
+//!
+//! Without the feature `simulation` nobody can make one: [`Engine::sabotaged`](crate::Engine) is `false` then, and what it
+//! guards is compiled away.
+
+/// A mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sabotage {
+    /// A write does not look whether the session still has the refresh token that its flight started from.
+    LockWithoutFence,
+    /// The rotated refresh token is saved with the rest, once everything is verified.
+    SaveAfterVerify,
+    /// Forced callers join a request that is on the wire already.
+    JoinOnTheWire,
+    /// The lease is not renewed while the request runs.
+    LeaseNotRenewed,
+    /// A caller that leaves takes the flight that it started with it.
+    CancelWithCaller,
+    /// Identity and access token of an answer are taken over although a check refused it.
+    RejectedCommitted,
+    /// An end is written to the store, but what is in memory is served on.
+    TombstoneIgnored,
+    /// Who is refused signs the session out without looking whether another has refreshed it.
+    LosersSignedOut,
+    /// Nobody takes a lease: whoever wants to, sends.
+    NoLease,
+    /// What other engines do to a session is never looked up.
+    NeighboursIgnored,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::LockWithoutFence,
+        Self::SaveAfterVerify,
+        Self::JoinOnTheWire,
+        Self::LeaseNotRenewed,
+        Self::CancelWithCaller,
+        Self::RejectedCommitted,
+        Self::TombstoneIgnored,
+        Self::LosersSignedOut,
+        Self::NoLease,
+        Self::NeighboursIgnored,
+    ];
+}

@@ -1,0 +1,10 @@
+//! The engine against a provider that does as it is told.
+
+mod ahead;
+mod history;
+mod login;
+mod neighbours;
+mod provider;
+mod refresh;
+mod setting;
+mod storm;

@@ -1,0 +1,280 @@
+//! A provider behind the `Transport` seam: it signs real tokens and follows a script.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use freshgate::provider::{ProviderAnswer, ProviderRequest, Transport, TransportError};
+use freshgate_oidc::base64url;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, Semaphore};
+use url::form_urlencoded;
+
+pub(crate) const ISSUER: &str = "https://provider.test";
+pub(crate) const CLIENT_ID: &str = "app";
+
+/// What a token or userinfo request is answered with, if not in the ordinary way.
+pub(crate) enum Act {
+    /// This status and body, before the request has any effect.
+    Status(u16, &'static str, Value),
+    /// The request takes effect; the answer is lost.
+    LoseAnswer,
+    /// Nothing reaches the provider.
+    NotReached,
+    /// The request takes effect; the claims of the ID token are changed on the way.
+    IdToken(fn(&mut Value)),
+    /// The request takes effect; the ID token is signed by somebody else.
+    ForgedSignature,
+    /// The request takes effect; the answer has no ID token.
+    NoIdToken,
+    /// The request takes effect; the answer has no access token.
+    NoAccessToken,
+    /// A userinfo request is answered only after [`ScriptedProvider::release`].
+    Hold,
+}
+
+#[derive(Default)]
+struct State {
+    serial: u32,
+    /// Those that are good: one for each login, replaced at each refresh.
+    refresh_tokens: HashSet<String>,
+    claims: Value,
+    nonce: Option<String>,
+    token_acts: VecDeque<Act>,
+    userinfo_acts: VecDeque<Act>,
+    presented: Vec<String>,
+    lifetime: u64,
+    keeps_refresh_token: bool,
+}
+
+pub(crate) struct ScriptedProvider {
+    key: EcdsaKeyPair,
+    other_key: EcdsaKeyPair,
+    clock: Arc<crate::setting::TestClock>,
+    state: Mutex<State>,
+    /// Refresh requests wait here while they are "on the wire", if the test wants them to.
+    pub(crate) wire: Semaphore,
+    release: Notify,
+    on_the_wire: AtomicUsize,
+    most_on_the_wire: AtomicUsize,
+}
+
+fn key_pair() -> EcdsaKeyPair {
+    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
+}
+
+impl ScriptedProvider {
+    pub(crate) fn new(clock: Arc<crate::setting::TestClock>) -> Arc<Self> {
+        let claims = json!({"sub": "alice", "email": "alice@example.test", "name": "Alice"});
+        Arc::new(Self {
+            key: key_pair(),
+            other_key: key_pair(),
+            clock,
+            state: Mutex::new(State { claims, lifetime: 300, ..State::default() }),
+            wire: Semaphore::new(Semaphore::MAX_PERMITS),
+            release: Notify::new(),
+            on_the_wire: AtomicUsize::new(0),
+            most_on_the_wire: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn next_token_act(&self, act: Act) {
+        self.state.lock().unwrap().token_acts.push_back(act);
+    }
+
+    pub(crate) fn next_userinfo_act(&self, act: Act) {
+        self.state.lock().unwrap().userinfo_acts.push_back(act);
+    }
+
+    /// Edits the profile of the user.
+    pub(crate) fn set_claim(&self, name: &str, value: Value) {
+        self.state.lock().unwrap().claims[name] = value;
+    }
+
+    /// From now on a refresh token stays good, and is given out again.
+    pub(crate) fn stop_rotating(&self) {
+        self.state.lock().unwrap().keeps_refresh_token = true;
+    }
+
+    /// Lets a userinfo request go on that was held.
+    pub(crate) fn release(&self) {
+        self.release.notify_one();
+    }
+
+    pub(crate) fn forget_refresh_tokens(&self) {
+        self.state.lock().unwrap().refresh_tokens.clear();
+    }
+
+    /// The refresh tokens that were presented, in order.
+    pub(crate) fn presented(&self) -> Vec<String> {
+        self.state.lock().unwrap().presented.clone()
+    }
+
+    pub(crate) fn on_the_wire(&self) -> usize {
+        self.on_the_wire.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn most_on_the_wire(&self) -> usize {
+        self.most_on_the_wire.load(Ordering::SeqCst)
+    }
+
+    /// What the browser would bring to the authorization endpoint.
+    pub(crate) fn authorize(&self, query: &str) -> String {
+        let parameter = |name: &str| {
+            form_urlencoded::parse(query.as_bytes())
+                .find(|(found, _)| found == name)
+                .map(|(_, value)| value.into_owned())
+        };
+        self.state.lock().unwrap().nonce = parameter("nonce");
+        let state = parameter("state").unwrap();
+        form_urlencoded::Serializer::new(String::new())
+            .append_pair("code", "code-1")
+            .append_pair("state", &state)
+            .finish()
+    }
+
+    fn sign(&self, key: &EcdsaKeyPair, claims: &Value) -> String {
+        let head = base64url(br#"{"alg":"ES256","kid":"one"}"#);
+        let body = base64url(claims.to_string().as_bytes());
+        let signature = key.sign(&SystemRandom::new(), format!("{head}.{body}").as_bytes()).unwrap();
+        format!("{head}.{body}.{}", base64url(signature.as_ref()))
+    }
+
+    fn jwks(&self) -> Value {
+        let point = self.key.public_key().as_ref();
+        json!({"keys": [{
+            "kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "alg": "ES256",
+            "x": base64url(&point[1..33]), "y": base64url(&point[33..65]),
+        }]})
+    }
+
+    async fn token(&self, form: &str) -> Result<(StatusCode, HeaderMap, Value), TransportError> {
+        let parameter = |name: &str| {
+            form_urlencoded::parse(form.as_bytes())
+                .find(|(found, _)| found == name)
+                .map(|(_, value)| value.into_owned())
+        };
+        let refresh_token = parameter("refresh_token");
+        let is_login = refresh_token.is_none();
+        if let Some(presented) = &refresh_token {
+            self.state.lock().unwrap().presented.push(presented.clone());
+            let now = self.on_the_wire.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_on_the_wire.fetch_max(now, Ordering::SeqCst);
+            let permit = self.wire.acquire().await.unwrap();
+            permit.forget();
+            self.on_the_wire.fetch_sub(1, Ordering::SeqCst);
+        }
+        let mut state = self.state.lock().unwrap();
+        let act = state.token_acts.pop_front();
+        match act {
+            Some(Act::NotReached) => return Err(not_sent()),
+            Some(Act::Status(status, retry_after, body)) => return Ok(answer(status, retry_after, body)),
+            _ => {}
+        }
+        if refresh_token.as_ref().is_some_and(|presented| !state.refresh_tokens.remove(presented)) {
+            return Ok(answer(400, "", json!({"error": "invalid_grant"})));
+        }
+        state.serial += 1;
+        let serial = state.serial;
+        let next = match refresh_token {
+            Some(presented) if state.keeps_refresh_token => presented,
+            _ => format!("refresh-{serial}"),
+        };
+        state.refresh_tokens.insert(next.clone());
+        let now = self.clock.unix_seconds();
+        let mut claims = json!({
+            "iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 600, "auth_time": 1_000_000_000, "sid": "provider-session",
+        });
+        claims["sub"] = state.claims["sub"].clone();
+        claims["serial"] = serial.into();
+        if is_login {
+            claims["nonce"] = state.nonce.clone().into();
+        }
+        let mut key = &self.key;
+        match &act {
+            Some(Act::IdToken(change)) => change(&mut claims),
+            Some(Act::ForgedSignature) => key = &self.other_key,
+            _ => {}
+        }
+        let mut body = json!({
+            "access_token": format!("access-{serial}"),
+            "token_type": "Bearer",
+            "expires_in": state.lifetime,
+            "refresh_token": next,
+            "id_token": self.sign(key, &claims),
+        });
+        match act {
+            Some(Act::NoIdToken) => drop(body.as_object_mut().unwrap().remove("id_token")),
+            Some(Act::NoAccessToken) => drop(body.as_object_mut().unwrap().remove("access_token")),
+            Some(Act::LoseAnswer) => return Err(lost()),
+            _ => {}
+        }
+        Ok(answer(200, "", body))
+    }
+
+    async fn userinfo(&self) -> (StatusCode, HeaderMap, Value) {
+        let act = self.state.lock().unwrap().userinfo_acts.pop_front();
+        match act {
+            Some(Act::Status(status, retry_after, body)) => return answer(status, retry_after, body),
+            Some(Act::Hold) => self.release.notified().await,
+            _ => {}
+        }
+        answer(200, "", self.state.lock().unwrap().claims.clone())
+    }
+}
+
+fn answer(status: u16, retry_after: &str, body: Value) -> (StatusCode, HeaderMap, Value) {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    if !retry_after.is_empty() {
+        headers.insert("retry-after", retry_after.parse().unwrap());
+    }
+    (StatusCode::from_u16(status).unwrap(), headers, body)
+}
+
+fn not_sent() -> TransportError {
+    TransportError::NotSent { host: "provider.test".into(), source: "as the test wants".into() }
+}
+
+fn lost() -> TransportError {
+    TransportError::AnswerLost { host: "provider.test".into(), source: "as the test wants".into() }
+}
+
+#[async_trait]
+impl Transport for ScriptedProvider {
+    async fn send(&self, request: ProviderRequest) -> Result<ProviderAnswer, TransportError> {
+        let (status, headers, body) = match request.url.path() {
+            "/.well-known/openid-configuration" => answer(
+                200,
+                "",
+                json!({
+                    "issuer": ISSUER,
+                    "authorization_endpoint": format!("{ISSUER}/authorize"),
+                    "token_endpoint": format!("{ISSUER}/token"),
+                    "userinfo_endpoint": format!("{ISSUER}/userinfo"),
+                    "jwks_uri": format!("{ISSUER}/jwks"),
+                    "end_session_endpoint": format!("{ISSUER}/logout"),
+                    "response_types_supported": ["code"],
+                    "subject_types_supported": ["public"],
+                    "id_token_signing_alg_values_supported": ["ES256"],
+                    "scopes_supported": ["openid", "offline_access"],
+                }),
+            ),
+            "/jwks" => answer(200, "", self.jwks()),
+            "/token" => self.token(std::str::from_utf8(&request.body).unwrap()).await?,
+            "/userinfo" => self.userinfo().await,
+            path => panic!("nobody should ask for {path}"),
+        };
+        Ok(ProviderAnswer { status, headers, body: body.to_string().into() })
+    }
+}

@@ -1,0 +1,479 @@
+use std::time::Duration;
+
+use freshgate::{
+    engine::{Opened, RefreshError, RefreshOutcome, TryLater},
+    events::SessionEvent,
+    session::{EndReason, FreshSession, SessionKey},
+};
+use serde_json::json;
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+use crate::{
+    provider::Act,
+    setting::{DEADLINE, Setting, until},
+};
+
+type Answer = Result<(FreshSession, RefreshOutcome), RefreshError>;
+
+fn spawn_refresh(setting: &Setting, key: SessionKey) -> JoinHandle<Answer> {
+    let engine = setting.engine.clone();
+    tokio::spawn(async move { engine.refresh(key, DEADLINE).await })
+}
+
+fn failure_code(answer: Answer) -> &'static str {
+    match answer {
+        Err(RefreshError::TryLater(TryLater { failure, .. })) => failure.code(),
+        other => panic!("not `TryLater`: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_forced_refresh_brings_new_tokens_and_claims_and_tells_everyone() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    let mut events = setting.engine.events();
+    setting.provider.set_claim("name", json!("Alice Cooper"));
+    let (fresh, outcome) = setting.engine.refresh(key, DEADLINE).await.unwrap();
+    assert_eq!(outcome, RefreshOutcome::Refreshed);
+    assert_eq!(fresh.access_token().expose(), "access-2");
+    assert_eq!(fresh.session().claims()["name"], "Alice Cooper");
+    assert_eq!(fresh.session().generation(), 2);
+    assert_eq!(setting.open(key).await.tokens().access_token.expose(), "access-2");
+    assert!(matches!(
+        events.try_recv(),
+        Ok(SessionEvent::Changed { generation: 2, claims_changed: true, .. })
+    ));
+
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"], "each rotated token is spent once");
+}
+
+#[tokio::test]
+async fn a_token_is_refreshed_only_when_too_little_of_its_life_is_left() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    let fresh = async || setting.engine.fresh(key, None, DEADLINE).await.unwrap();
+    setting.clock.advance(Duration::from_secs(269));
+    let (session, outcome) = fresh().await;
+    assert_eq!((session.access_token().expose(), outcome), ("access-1", RefreshOutcome::NotNeeded));
+    setting.clock.advance(Duration::from_secs(1));
+    let (session, outcome) = fresh().await;
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::Refreshed));
+    let (session, outcome) = fresh().await;
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::NotNeeded));
+    // A wish beyond a fifth of the lifetime counts for a fifth.
+    let (_, outcome) = setting.engine.fresh(key, Some(Duration::from_secs(299)), DEADLINE).await.unwrap();
+    assert_eq!(outcome, RefreshOutcome::NotNeeded);
+    setting.clock.advance(Duration::from_secs(240));
+    let (_, outcome) = setting.engine.fresh(key, Some(Duration::from_secs(299)), DEADLINE).await.unwrap();
+    assert_eq!(outcome, RefreshOutcome::Refreshed);
+}
+
+#[tokio::test]
+async fn many_who_read_an_expired_token_share_one_request() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(Duration::from_secs(400));
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let readers: Vec<_> = (0..100)
+        .map(|_| {
+            let engine = setting.engine.clone();
+            tokio::spawn(async move { engine.fresh(key, None, DEADLINE).await })
+        })
+        .collect();
+    until("a request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    setting.provider.wire.add_permits(100);
+    let mut refreshed = 0;
+    for reader in readers {
+        let (session, outcome) = reader.await.unwrap().unwrap();
+        assert_eq!(session.access_token().expose(), "access-2");
+        refreshed += usize::from(outcome == RefreshOutcome::Refreshed);
+    }
+    assert_eq!(refreshed, 1, "one made it, the others share it");
+    assert_eq!(setting.provider.presented(), ["refresh-1"]);
+}
+
+#[tokio::test]
+async fn forced_callers_never_share_a_request_that_was_on_the_wire_before_they_came() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let first = spawn_refresh(&setting, key);
+    until("the first is on the wire", || setting.provider.on_the_wire() == 1).await;
+    let late: Vec<_> = (0..11).map(|_| spawn_refresh(&setting, key)).collect();
+    // They have boarded when nothing more happens: the wire holds the first.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    setting.provider.set_claim("name", json!("edited after the first was sent"));
+    setting.provider.wire.add_permits(100);
+    first.await.unwrap().unwrap();
+    for caller in late {
+        let (session, _) = caller.await.unwrap().unwrap();
+        assert_eq!(session.session().claims()["name"], "edited after the first was sent");
+        assert_eq!(session.access_token().expose(), "access-3");
+    }
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"], "all that waited share the second");
+    assert_eq!(setting.provider.most_on_the_wire(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_cancels_nobody() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let leaver = spawn_refresh(&setting, key);
+    until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    leaver.abort();
+    assert!(leaver.await.unwrap_err().is_cancelled());
+    setting.provider.wire.add_permits(100);
+    setting.engine.finish().await;
+    assert_eq!(setting.open(key).await.tokens().access_token.expose(), "access-2");
+}
+
+#[tokio::test]
+async fn a_caller_waits_for_its_own_deadline_and_no_longer() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let answer = setting.engine.refresh(key, Duration::from_millis(50)).await;
+    assert_eq!(failure_code(answer), "deadline");
+    setting.provider.wire.add_permits(100);
+    setting.engine.finish().await;
+    assert_eq!(setting.open(key).await.generation(), 2, "the refresh went on");
+}
+
+#[tokio::test]
+async fn a_rejected_answer_changes_nothing_but_the_refresh_token() {
+    let rejected = [
+        ("signature", Act::ForgedSignature),
+        ("issuer", Act::IdToken(|claims| claims["iss"] = json!("https://evil.test"))),
+        ("audience", Act::IdToken(|claims| claims["aud"] = json!("another-app"))),
+        ("audience added", Act::IdToken(|claims| claims["aud"] = json!(["app", "another-app"]))),
+        ("authentication", Act::IdToken(|claims| claims["auth_time"] = json!(1_000_000_001))),
+        ("expiry", Act::IdToken(|claims| claims["exp"] = json!(1_000))),
+        ("access token hash", Act::IdToken(|claims| claims["at_hash"] = json!("AAAAAAAAAAAAAAAAAAAAAA"))),
+        ("no access token", Act::NoAccessToken),
+    ];
+    for (what, act) in rejected {
+        let setting = Setting::new();
+        let before = setting.signed_in().await;
+        let mut events = setting.engine.events();
+        setting.provider.next_token_act(act);
+        setting.provider.set_claim("name", json!("from a rejected answer"));
+        let answer = setting.engine.refresh(before.key(), DEADLINE).await;
+        assert_eq!(failure_code(answer), "answer_rejected", "{what}");
+        let after = setting.open(before.key()).await;
+        assert_eq!(after.claims(), before.claims(), "{what}");
+        assert_eq!(after.tokens().access_token, before.tokens().access_token, "{what}");
+        assert_eq!(after.generation(), before.generation(), "{what}");
+        assert!(events.try_recv().is_err(), "{what}: nobody is told of what did not happen");
+
+        let (session, _) = setting.engine.refresh(before.key(), DEADLINE).await.unwrap();
+        assert_eq!(session.access_token().expose(), "access-3", "{what}");
+        assert_eq!(
+            setting.provider.presented(),
+            ["refresh-1", "refresh-2"],
+            "{what}: the rotated token was kept"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_at_all_counts_as_lost() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.next_token_act(Act::Status(200, "", json!("not an object")));
+    assert_eq!(failure_code(setting.engine.refresh(key, DEADLINE).await), "answer_rejected");
+    // The token may have been rotated by it: a refusal says no more than that.
+    setting.provider.forget_refresh_tokens();
+    let answer = setting.engine.refresh(key, DEADLINE).await;
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_names_somebody_else_ends_the_session() {
+    type Script = fn(&Setting);
+    let scripts: [(&str, Script); 2] = [
+        ("ID token", |setting| {
+            setting.provider.next_token_act(Act::IdToken(|claims| claims["sub"] = json!("mallory")))
+        }),
+        ("userinfo", |setting| {
+            setting.provider.next_userinfo_act(Act::Status(
+                200,
+                "",
+                json!({"sub": "mallory", "name": "Mallory"}),
+            ));
+        }),
+    ];
+    for (what, script) in scripts {
+        let setting = Setting::new();
+        let key = setting.signed_in().await.key();
+        script(&setting);
+        let answer = setting.engine.refresh(key, DEADLINE).await;
+        assert!(
+            matches!(answer, Err(RefreshError::SignInAgain(EndReason::IdentityChanged))),
+            "{what}: {answer:?}"
+        );
+        let opened = setting.engine.open(key).await.unwrap();
+        assert!(matches!(opened, Opened::Ended(EndReason::IdentityChanged)), "{what}: {opened:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_id_token_the_claims_come_from_userinfo() {
+    let setting = Setting::new();
+    let before = setting.signed_in().await;
+    setting.provider.next_token_act(Act::NoIdToken);
+    setting.provider.set_claim("name", json!("Alice Cooper"));
+    let (session, _) = setting.engine.refresh(before.key(), DEADLINE).await.unwrap();
+    assert_eq!(session.access_token().expose(), "access-2");
+    assert_eq!(session.session().claims()["name"], "Alice Cooper");
+    assert_eq!(session.session().claims()["iss"], before.claims()["iss"]);
+    assert_eq!(session.session().tokens().id_token, before.tokens().id_token, "kept for the logout hint");
+}
+
+#[tokio::test]
+async fn claims_that_could_not_be_asked_for_are_not_given_to_a_forced_caller_but_the_tokens_are_kept() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    for (status, token) in [(503, "access-2"), (403, "access-3")] {
+        setting.provider.next_userinfo_act(Act::Status(status, "", json!({})));
+        let answer = setting.engine.refresh(key, DEADLINE).await;
+        assert_eq!(failure_code(answer), "provider_unavailable", "{status}");
+        let after = setting.open(key).await;
+        assert_eq!(after.tokens().access_token.expose(), token, "{status}");
+        assert_eq!(after.claims()["email"], "alice@example.test", "{status}: of the last userinfo");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_ends_the_session() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    let mut events = setting.engine.events();
+    setting.provider.forget_refresh_tokens();
+    let answer = setting.engine.refresh(key, DEADLINE).await;
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::Refused))), "{answer:?}");
+    assert!(matches!(events.try_recv(), Ok(SessionEvent::Ended { reason: EndReason::Refused, .. })));
+    let again = setting.engine.fresh(key, None, DEADLINE).await;
+    assert!(matches!(again, Err(RefreshError::SignInAgain(EndReason::Refused))), "{again:?}");
+    assert_eq!(setting.provider.presented().len(), 1, "an ended session asks nobody");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_costs_nobody_a_session() {
+    let away = [
+        ("503", "provider_unavailable", Act::Status(503, "", json!({}))),
+        ("429", "provider_unavailable", Act::Status(429, "", json!({}))),
+        ("a firewall's page", "provider_unavailable", Act::Status(403, "", json!("no"))),
+        ("not reached", "provider_unreachable", Act::NotReached),
+        ("wrong secret", "misconfigured", Act::Status(401, "", json!({"error": "invalid_client"}))),
+    ];
+    for (what, code, act) in away {
+        let setting = Setting::new();
+        let before = setting.signed_in().await;
+        setting.provider.next_token_act(act);
+        let answer = setting.engine.refresh(before.key(), DEADLINE).await;
+        assert_eq!(failure_code(answer), code, "{what}");
+        assert_eq!(setting.open(before.key()).await.claims(), before.claims(), "{what}: the session is kept");
+        let (session, _) = setting.engine.refresh(before.key(), DEADLINE).await.unwrap();
+        assert_eq!(session.access_token().expose(), "access-2", "{what}: and recovers");
+    }
+}
+
+#[tokio::test]
+async fn after_a_failure_readers_leave_the_provider_alone_for_a_while() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(Duration::from_secs(290));
+    setting.provider.next_token_act(Act::Status(503, "", json!({})));
+    let fresh = async || setting.engine.fresh(key, None, DEADLINE).await;
+    assert_eq!(failure_code(fresh().await), "provider_unavailable");
+    assert_eq!(failure_code(fresh().await), "backing_off");
+    assert_eq!(setting.provider.presented().len(), 1, "the second was not sent");
+    setting.clock.advance(Duration::from_secs(1));
+    assert_eq!(fresh().await.unwrap().1, RefreshOutcome::Refreshed);
+}
+
+#[tokio::test]
+async fn retry_after_is_heeded_by_forced_callers_too_but_not_without_bounds() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.next_token_act(Act::Status(429, "86400", json!({})));
+    assert_eq!(failure_code(setting.engine.refresh(key, DEADLINE).await), "provider_unavailable");
+    setting.clock.advance(Duration::from_secs(599));
+    match setting.engine.refresh(key, DEADLINE).await {
+        Err(RefreshError::TryLater(try_later)) => assert_eq!(try_later.retry_after, Duration::from_secs(1)),
+        other => panic!("{other:?}"),
+    }
+    setting.clock.advance(Duration::from_secs(1));
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_once_more_with_the_same_token() {
+    // It never arrived: the same token is still good.
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.next_token_act(Act::LoseAnswer);
+    let answer = setting.engine.refresh(key, DEADLINE).await;
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-1"]);
+    // It was used, and this provider has no grace window: nobody can know the new token.
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+}
+
+/// Signs in, and has the whole runtime die while a refresh is on the wire.
+fn interrupted_refresh() -> (Setting, SessionKey) {
+    let process = tokio::runtime::Runtime::new().unwrap();
+    let (setting, key) = process.block_on(async {
+        let setting = Setting::new();
+        let key = setting.signed_in().await.key();
+        setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+        spawn_refresh(&setting, key);
+        until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+        (setting, key)
+    });
+    process.shutdown_timeout(Duration::from_secs(10));
+    setting.provider.wire.add_permits(100);
+    // Long enough for its lease to be dead by any clock.
+    setting.clock.advance(Duration::from_secs(71));
+    (setting, key)
+}
+
+#[test]
+fn an_intent_whose_request_did_not_arrive_is_settled_by_the_same_token_after_a_restart() {
+    let (setting, key) = interrupted_refresh();
+    let restarted = setting.another_engine();
+    let answer = tokio::runtime::Runtime::new().unwrap().block_on(restarted.refresh(key, DEADLINE));
+    assert_eq!(answer.unwrap().0.access_token().expose(), "access-2");
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-1"]);
+}
+
+#[test]
+fn an_intent_whose_request_was_used_ends_as_unknown_after_a_restart() {
+    let (setting, key) = interrupted_refresh();
+    setting.provider.forget_refresh_tokens();
+    let restarted = setting.another_engine();
+    let answer = tokio::runtime::Runtime::new().unwrap().block_on(restarted.refresh(key, DEADLINE));
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_end_beats_a_refresh_in_flight() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let caller = spawn_refresh(&setting, key);
+    until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    setting.engine.end(key, EndReason::Logout).await.unwrap();
+    setting.provider.wire.add_permits(100);
+    let answer = caller.await.unwrap();
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::Logout))), "{answer:?}");
+    assert!(matches!(setting.engine.open(key).await.unwrap(), Opened::Ended(EndReason::Logout)));
+}
+
+#[tokio::test]
+async fn engines_on_one_store_send_one_request_at_a_time() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    let engines = [setting.engine.clone(), setting.another_engine(), setting.another_engine()];
+    let callers: Vec<_> = (0..30)
+        .map(|number| {
+            let engine = engines[number % engines.len()].clone();
+            tokio::spawn(async move { engine.refresh(key, DEADLINE).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!(setting.provider.most_on_the_wire(), 1);
+    let presented = setting.provider.presented();
+    let distinct: std::collections::BTreeSet<_> = presented.iter().collect();
+    assert_eq!(distinct.len(), presented.len(), "no refresh token was sent twice: {presented:?}");
+    assert!(presented.len() <= 2 * engines.len(), "{presented:?}");
+}
+
+#[tokio::test]
+async fn readers_on_another_engine_share_what_the_first_brings() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(Duration::from_secs(400));
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let (one, other) = (setting.engine.clone(), setting.another_engine());
+    let first = tokio::spawn(async move { one.fresh(key, None, DEADLINE).await });
+    until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    let second = tokio::spawn(async move { other.fresh(key, None, DEADLINE).await });
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    setting.provider.wire.add_permits(100);
+    assert_eq!(first.await.unwrap().unwrap().1, RefreshOutcome::Refreshed);
+    let (session, outcome) = second.await.unwrap().unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::Shared));
+    assert_eq!(setting.provider.presented(), ["refresh-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_while_a_slow_provider_answers() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let slow = setting.engine.clone();
+    let slow = tokio::spawn(async move { slow.refresh(key, Duration::from_secs(120)).await });
+    while setting.provider.on_the_wire() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let other = setting.another_engine();
+    let waiting = tokio::spawn(async move { other.refresh(key, Duration::from_secs(120)).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(setting.provider.presented(), ["refresh-1"], "nobody takes over from one who lives");
+    setting.provider.wire.add_permits(100);
+    slow.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_rotates_an_older_answer_does_not_take_the_place_of_a_newer_one() {
+    let setting = Setting::new();
+    setting.provider.stop_rotating();
+    let key = setting.signed_in().await.key();
+    setting.provider.next_userinfo_act(Act::Hold);
+    let slow = spawn_refresh(&setting, key);
+    while setting.provider.presented().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The clock of the other engine is far ahead: to it, the lease is dead at once.
+    setting.clock.advance(Duration::from_secs(100));
+    let (session, _) = setting.another_engine().refresh(key, DEADLINE).await.unwrap();
+    assert_eq!(session.access_token().expose(), "access-3");
+    setting.provider.release();
+    // The slow one has `access-2` in its hands. It throws that away and asks again: its caller wants what is new.
+    let (session, _) = slow.await.unwrap().unwrap();
+    assert_eq!(session.access_token().expose(), "access-4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_was_taken_for_dead_still_saves_what_it_brings() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let slow = setting.engine.clone();
+    let slow = tokio::spawn(async move { slow.refresh(key, Duration::from_secs(120)).await });
+    while setting.provider.on_the_wire() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The clock of the other engine is far ahead: to it, the lease is dead at once.
+    setting.clock.advance(Duration::from_secs(100));
+    let other = setting.another_engine();
+    let other = tokio::spawn(async move { other.refresh(key, Duration::from_secs(120)).await });
+    while setting.provider.on_the_wire() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-1"]);
+    // The first is answered, and the second refused: the token was used. Neither may end the session.
+    setting.provider.wire.add_permits(100);
+    slow.await.unwrap().unwrap();
+    let (session, _) = other.await.unwrap().unwrap();
+    assert_eq!(session.access_token().expose(), "access-3", "from the token that the first had saved");
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-1", "refresh-2"]);
+}

@@ -1,0 +1,173 @@
+//! An engine with a clock that tests move and a provider that they script.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use freshgate::{
+    Engine,
+    clock::{Clock, SystemEntropy},
+    engine::{EngineParts, LoginRequest, Opened},
+    keyring::Keyring,
+    provider::{OfflineAccess, Provider, ProviderConfig, Refreshing, Transport},
+    session::{OpenSession, SessionKey, SessionPolicy},
+    store::{MemoryStore, Store},
+};
+use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, Secret, Timestamp};
+use url::Url;
+
+use crate::provider::{CLIENT_ID, ISSUER, ScriptedProvider};
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Stands still until it is moved, or runs with tokio's (which tests can pause).
+pub(crate) struct TestClock {
+    moved: AtomicI64,
+    runs_from: Option<tokio::time::Instant>,
+}
+
+/// When tests take place.
+pub(crate) const START: i64 = 1_795_000_000_000;
+
+impl TestClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { moved: AtomicI64::new(START), runs_from: None })
+    }
+
+    fn running() -> Arc<Self> {
+        Arc::new(Self { moved: AtomicI64::new(START), runs_from: Some(tokio::time::Instant::now()) })
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.moved.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+    }
+
+    pub(crate) fn unix_seconds(&self) -> i64 {
+        self.now().as_unix_millis() / 1000
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.moved.load(Ordering::SeqCst))
+            + self.runs_from.map_or(Duration::ZERO, |start| start.elapsed())
+    }
+}
+
+pub(crate) struct Setting {
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) provider: Arc<ScriptedProvider>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) engine: Engine,
+}
+
+impl Setting {
+    pub(crate) fn new() -> Self {
+        Self::on(Arc::new(MemoryStore::new()))
+    }
+
+    pub(crate) fn on(store: Arc<dyn Store>) -> Self {
+        Self::with(store, TestClock::new())
+    }
+
+    /// With a clock that runs with tokio's.
+    pub(crate) fn in_tokio_time() -> Self {
+        Self::with(Arc::new(MemoryStore::new()), TestClock::running())
+    }
+
+    fn with(store: Arc<dyn Store>, clock: Arc<TestClock>) -> Self {
+        let provider = ScriptedProvider::new(clock.clone());
+        let engine = engine(&clock, &provider, &store);
+        Self { clock, provider, store, engine }
+    }
+
+    /// Another engine on the same store, as after a restart.
+    pub(crate) fn another_engine(&self) -> Engine {
+        engine(&self.clock, &self.provider, &self.store)
+    }
+
+    /// Another engine, with its own handle on the store.
+    pub(crate) fn another_engine_on(&self, store: &Arc<dyn Store>) -> Engine {
+        engine(&self.clock, &self.provider, store)
+    }
+
+    pub(crate) async fn signed_in(&self) -> OpenSession {
+        sign_in(&self.engine, &self.provider).await
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) async fn open(&self, key: SessionKey) -> OpenSession {
+        match self.engine.open(key).await.unwrap() {
+            Opened::Open(session) => session,
+            other => panic!("not open: {other:?}"),
+        }
+    }
+}
+
+fn engine(clock: &Arc<TestClock>, provider: &Arc<ScriptedProvider>, store: &Arc<dyn Store>) -> Engine {
+    engine_of(clock.clone(), provider.clone(), store.clone(), Refreshing::default())
+}
+
+pub(crate) fn engine_of(
+    clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    refreshing: Refreshing,
+) -> Engine {
+    let config = ProviderConfig {
+        name: "default".into(),
+        metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap(),
+        issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
+        client_id: CLIENT_ID.into(),
+        client_secret: Some(Secret::new("client-secret")),
+        client_auth_method: None,
+        scope: "openid email".into(),
+        offline_access: OfflineAccess::IfListed,
+        authorize_parameters: vec![("prompt".into(), "select_account".into())],
+        userinfo: true,
+        clock_leeway: Duration::from_secs(60),
+        refreshing,
+    };
+    Engine::new(EngineParts {
+        store,
+        keyring: Arc::new(Keyring::from_secret(&Secret::new("a cookie secret that is long enough"))),
+        clock: clock.clone(),
+        entropy: Arc::new(SystemEntropy),
+        providers: vec![Provider::new(config, transport, clock)],
+        policy: SessionPolicy::default(),
+    })
+}
+
+/// A login at `provider` with `engine`.
+pub(crate) async fn sign_in(engine: &Engine, provider: &ScriptedProvider) -> OpenSession {
+    let request = LoginRequest {
+        provider: "default".into(),
+        redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
+        next: "/page?x=1".into(),
+        parameters: Vec::new(),
+    };
+    let started = engine.begin_login(request).await.unwrap();
+    let authorize = Url::parse(started.authorize.expose()).unwrap();
+    let callback = CallbackParameters::parse(&provider.authorize(authorize.query().unwrap())).unwrap();
+    let completed = engine.complete_login(&callback, Some(started.sealed_flow.expose())).await.unwrap();
+    assert_eq!(completed.next, "/page?x=1");
+    completed.session
+}
+
+/// Waits until `condition` holds; the test fails if it never does.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never: {what}");
+}

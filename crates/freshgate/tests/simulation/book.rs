@@ -1,0 +1,250 @@
+//! Who knows what of which refresh token, and what the store holds: the book that the checks are made on.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use freshgate::session::{EndReason, SessionKey};
+use tokio::time::Instant;
+
+use crate::{
+    executor::Owner,
+    world::{Rotation, Skew, World},
+};
+
+/// A rotated token that reached an engine is in the store by then.
+const SAVED_WITHIN: Duration = Duration::from_secs(40);
+
+pub(crate) struct Book {
+    world: Arc<World>,
+    pages: Mutex<Pages>,
+}
+
+#[derive(Default)]
+struct Pages {
+    presentations: Vec<Presentation>,
+    unsaved: Vec<Unsaved>,
+    rows: BTreeMap<SessionKey, Held>,
+    families: BTreeMap<SessionKey, u64>,
+}
+
+struct Presentation {
+    token: String,
+    by: Owner,
+    at: Instant,
+    state: Fate,
+}
+
+/// What became of a request with a refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Flying,
+    /// An answer with a new refresh token reached the engine.
+    Rotated,
+    /// Nobody knows.
+    Lost,
+    /// Whatever came, the token may be sent again.
+    MaySendAgain,
+}
+
+struct Unsaved {
+    token: String,
+    by: Owner,
+    at: Instant,
+}
+
+/// What the store holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Held {
+    Live(Row),
+    Ended(EndReason, Instant),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) refresh_token: String,
+    pub(crate) access_token: String,
+    pub(crate) generation: u64,
+    /// Whether a request may have used the refresh token, and its answer be lost.
+    pub(crate) may_be_lost: bool,
+}
+
+/// `rt-FAMILY-SERIAL` and `at-FAMILY-SERIAL`.
+pub(crate) fn serial(token: &str) -> u64 {
+    token.rsplit('-').next().and_then(|serial| serial.parse().ok()).unwrap_or(0)
+}
+
+pub(crate) fn family(token: &str) -> u64 {
+    token.split('-').nth(1).and_then(|family| family.parse().ok()).unwrap_or(0)
+}
+
+impl Book {
+    pub(crate) fn new(world: Arc<World>) -> Arc<Self> {
+        Arc::new(Self { world, pages: Mutex::default() })
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An engine sends a refresh token. Yields the number of the presentation.
+    pub(crate) fn sent(&self, token: &str, by: Owner) -> usize {
+        let mut pages = self.pages();
+        if self.world.dealt.rotation != Rotation::None && self.world.dealt.skew != Skew::Beyond {
+            for earlier in pages.presentations.iter().filter(|earlier| earlier.token == token) {
+                let excused = self.world.is_dead(earlier.by)
+                    || self.world.stood_still_since(earlier.by, earlier.at)
+                    || self.world.store_failed_since(earlier.by, earlier.at);
+                if !excused && matches!(earlier.state, Fate::Flying | Fate::Rotated) {
+                    let what = format!(
+                        "engine {by} sends {token}; engine {} sent it {:.3} s ago and lives: {:?}",
+                        earlier.by,
+                        earlier.at.elapsed().as_secs_f64(),
+                        earlier.state
+                    );
+                    self.world.broken("a refresh token is not sent twice", what);
+                }
+            }
+        }
+        self.check_policy(&pages, token, by);
+        pages.presentations.push(Presentation {
+            token: token.to_owned(),
+            by,
+            at: Instant::now(),
+            state: Fate::Flying,
+        });
+        pages.presentations.len() - 1
+    }
+
+    /// A token whose answers were lost is sent again only as the provider's policy has it.
+    fn check_policy(&self, pages: &Pages, token: &str, by: Owner) {
+        let unknown: Vec<_> = pages
+            .presentations
+            .iter()
+            .filter(|earlier| earlier.token == token && self.is_unknown(earlier))
+            .collect();
+        let Some(first) = unknown.first() else { return };
+        let since_first = match self.world.dealt.skew {
+            // Whoever reads the time of the first loss has another clock than who wrote it.
+            Skew::Within | Skew::Beyond => Duration::ZERO,
+            Skew::None => first.at.elapsed().saturating_sub(Duration::from_millis(50)),
+        };
+        let excused = unknown.iter().any(|earlier| {
+            self.world.store_failed_since(earlier.by, earlier.at)
+                || self.world.stood_still_since(earlier.by, earlier.at)
+        });
+        if !excused && !self.world.dealt.lost_answer.allows(unknown.len() as u32, since_first) {
+            let what = format!("engine {by} sends {token}, {} answers to which were lost", unknown.len());
+            self.world.broken("lost answers are dealt with as the policy says", what);
+        }
+    }
+
+    fn is_unknown(&self, presentation: &Presentation) -> bool {
+        presentation.state == Fate::Lost
+            || presentation.state == Fate::Flying && self.world.is_dead(presentation.by)
+    }
+
+    /// The engine knows what became of its request.
+    pub(crate) fn settled(&self, presentation: usize, fate: Fate, rotated: Option<&str>) {
+        let mut pages = self.pages();
+        let presentation = &mut pages.presentations[presentation];
+        presentation.state = fate;
+        if let Some(rotated) = rotated {
+            let unsaved = Unsaved { token: rotated.to_owned(), by: presentation.by, at: Instant::now() };
+            pages.unsaved.push(unsaved);
+        }
+    }
+
+    /// An engine dropped a request while it lives.
+    pub(crate) fn abandoned(&self, token: &str, by: Owner) {
+        if !self.world.is_dead(by) {
+            let what = format!("engine {by} lives, and dropped its request with {token}");
+            self.world.broken("a request under way is not cancelled", what);
+        }
+    }
+
+    pub(crate) fn row(&self, key: SessionKey) -> Option<Held> {
+        self.pages().rows.get(&key).cloned()
+    }
+
+    /// A row was written.
+    pub(crate) fn written(&self, key: SessionKey, row: Row, tainted: bool) {
+        let mut pages = self.pages();
+        if tainted {
+            let what = format!("the store got {} of an answer that a check must refuse", row.access_token);
+            self.world.broken("nothing of a rejected answer is kept", what);
+        }
+        let of = *pages.families.entry(key).or_insert_with(|| family(&row.refresh_token));
+        if family(&row.refresh_token) != of || family(&row.access_token) != of {
+            self.world.broken("a session keeps its user", format!("{row:?} in the session of family {of}"));
+        }
+        match pages.rows.get(&key) {
+            Some(Held::Live(before)) if serial(&row.refresh_token) < serial(&before.refresh_token) => {
+                let what = format!("{} was written over {}", row.refresh_token, before.refresh_token);
+                self.world.broken("a newer refresh token is not overwritten", what);
+            }
+            Some(Held::Live(before)) if row.generation < before.generation => {
+                let what = format!("generation {} after {}", row.generation, before.generation);
+                self.world.broken("generations grow", what);
+            }
+            Some(Held::Ended(reason, _)) => {
+                let what = format!("it ended ({}) and is written again", reason.code());
+                self.world.broken("what ended stays ended", what);
+            }
+            _ => {}
+        }
+        pages.unsaved.retain(|unsaved| unsaved.token != row.refresh_token);
+        pages.rows.insert(key, Held::Live(row));
+    }
+
+    /// A session ended in the store. `good`: whether the provider would have taken the refresh token that was there.
+    pub(crate) fn ended(&self, key: SessionKey, reason: EndReason, good: impl FnOnce(&str) -> bool) {
+        let mut pages = self.pages();
+        if let (Some(Held::Live(row)), EndReason::Refused | EndReason::OutcomeUnknown) =
+            (pages.rows.get(&key), reason)
+            && good(&row.refresh_token)
+            && (reason == EndReason::Refused || !row.may_be_lost)
+        {
+            let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
+            self.world.broken("nobody with a good refresh token is signed out", what);
+        }
+        pages.rows.insert(key, Held::Ended(reason, Instant::now()));
+    }
+
+    /// Rotated tokens that reached an engine some time ago and never reached the store.
+    pub(crate) fn check_unsaved(&self, good: impl Fn(&str) -> bool) {
+        let mut pages = self.pages();
+        if pages.unsaved.iter().all(|unsaved| unsaved.at.elapsed() < SAVED_WITHIN) {
+            return;
+        }
+        let unsaved = std::mem::take(&mut pages.unsaved);
+        for unsaved in unsaved {
+            let held = pages
+                .families
+                .iter()
+                .find(|(_, of)| **of == family(&unsaved.token))
+                .and_then(|(key, _)| pages.rows.get(key));
+            let settled = match held {
+                Some(Held::Live(row)) => good(&row.refresh_token),
+                Some(Held::Ended(..)) | None => true,
+            };
+            let gone = !good(&unsaved.token);
+            if settled || gone || self.world.is_dead(unsaved.by) {
+                continue;
+            }
+            if unsaved.at.elapsed() < SAVED_WITHIN || self.world.stood_still_since(unsaved.by, unsaved.at) {
+                pages.unsaved.push(unsaved);
+                continue;
+            }
+            let what = format!(
+                "{} reached engine {} {:.0} s ago; the store has {held:?}",
+                unsaved.token,
+                unsaved.by,
+                unsaved.at.elapsed().as_secs_f64()
+            );
+            self.world.broken("no rotated token that reached us is lost", what);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The deterministic simulation: several engines on one store, one provider, virtual time, and every fault we know.
+//!
+//! One seed is one run, and the same each time. `make simulate SEED=123` replays one and prints what happens.
+//!
+//! - `world.rs`: time, chance and the verdict; `executor.rs`: who goes next
+//! - `provider.rs`, `store.rs`: what the engines talk to
+//! - `scenario.rs`: callers and what befalls them; `book.rs`: the checks on tokens and rows
+
+mod book;
+mod chance;
+mod executor;
+mod provider;
+mod scenario;
+mod store;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use freshgate::sabotage::Sabotage;
+use scenario::Outcome;
+use world::Broken;
+
+/// How many runs without a mistake, unless told otherwise.
+const SEEDS: u64 = 10_000;
+/// A mistake must show within so many runs.
+const SEEDS_PER_MISTAKE: u64 = 2_000;
+
+struct Wanted {
+    seeds: u64,
+    from: u64,
+    one: Option<u64>,
+    mistake: Option<Sabotage>,
+}
+
+fn wanted() -> Result<Wanted, String> {
+    let mut wanted = Wanted { seeds: SEEDS, from: 0, one: None, mistake: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is no number"));
+        match argument.as_str() {
+            "--seeds" => wanted.seeds = number(value()?)?,
+            "--from" => wanted.from = number(value()?)?,
+            "--seed" => wanted.one = Some(number(value()?)?),
+            "--mistake" => {
+                let name = value()?;
+                let found = Sabotage::ALL.into_iter().find(|mistake| format!("{mistake:?}") == name);
+                wanted.mistake = Some(found.ok_or(format!("no mistake is called {name}"))?);
+            }
+            // Those of the usual test harness, which cargo may pass.
+            _ => {}
+        }
+    }
+    Ok(wanted)
+}
+
+fn main() -> ExitCode {
+    let wanted = match wanted() {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(seed) = wanted.one {
+        let outcome = scenario::run(seed, wanted.mistake, true);
+        return report(seed, wanted.mistake, &outcome);
+    }
+    let started = Instant::now();
+    let total = match run_all(wanted.from..wanted.from + wanted.seeds) {
+        Ok(total) => total,
+        Err(failed) => return report(failed.0, None, &failed.1),
+    };
+    let noticed = notice_all();
+    let caught = noticed.iter().filter(|(_, seen)| seen.is_some()).count();
+    for (mistake, seen) in noticed {
+        match seen {
+            Some((seed, broken)) => println!("{mistake:?}: noticed by seed {seed} ({})", broken.check),
+            None => println!("{mistake:?}: NOT noticed by {SEEDS_PER_MISTAKE} seeds"),
+        }
+    }
+    let faults: Vec<String> = total.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    println!("faults: {}", faults.join(", "));
+    println!(
+        "simulation: {} seeds, {} steps, {} faults, no promise broken; {caught} of {} deliberate mistakes noticed ({} s)",
+        wanted.seeds,
+        total.steps,
+        total.faults.values().sum::<u64>(),
+        Sabotage::ALL.len(),
+        started.elapsed().as_secs(),
+    );
+    if caught == Sabotage::ALL.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Makes each mistake until a run shows it.
+fn notice_all() -> Vec<(Sabotage, Option<(u64, Broken)>)> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut noticed = Vec::new();
+        while let Some(&mistake) = Sabotage::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let seen = (0..SEEDS_PER_MISTAKE).find_map(|seed| {
+                scenario::run(seed, Some(mistake), false).broken.map(|broken| (seed, broken))
+            });
+            noticed.push((mistake, seen));
+        }
+        noticed
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a run does not panic")).collect()
+    })
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[derive(Default)]
+struct Total {
+    steps: u64,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+/// Runs all seeds, on as many threads as there are cores. The first seed that breaks a promise ends it.
+fn run_all(seeds: std::ops::Range<u64>) -> Result<Total, Box<(u64, Outcome)>> {
+    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let work = || {
+        let mut total = Total::default();
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            let outcome = scenario::run(seed, None, false);
+            if outcome.broken.is_some() {
+                stop.store(true, Ordering::Relaxed);
+                return Err(Box::new((seed, outcome)));
+            }
+            total.steps += outcome.steps;
+            for (name, count) in outcome.faults {
+                *total.faults.entry(name).or_default() += count;
+            }
+        }
+        Ok(total)
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
+        let mut all = Total::default();
+        for worker in workers {
+            let total = worker.join().expect("a run does not panic")?;
+            all.steps += total.steps;
+            for (name, count) in total.faults {
+                *all.faults.entry(name).or_default() += count;
+            }
+        }
+        Ok(all)
+    })
+}
+
+/// Says what was broken and how to see it again.
+fn report(seed: u64, mistake: Option<Sabotage>, outcome: &Outcome) -> ExitCode {
+    let Some(broken) = &outcome.broken else {
+        println!("seed {seed}: {} steps, no promise broken", outcome.steps);
+        return ExitCode::SUCCESS;
+    };
+    println!("the last of what happened with seed {seed}:");
+    for line in &outcome.trace {
+        println!("  {line}");
+    }
+    println!("dealt: {}", outcome.dealt);
+    println!("seed {seed}, step {}: broken: {}: {}", broken.step, broken.check, broken.what);
+    let mistake = mistake.map(|mistake| format!(" MISTAKE={mistake:?}")).unwrap_or_default();
+    println!("replay it with: make simulate SEED={seed}{mistake}");
+    ExitCode::FAILURE
+}

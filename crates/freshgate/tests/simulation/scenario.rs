@@ -1,0 +1,552 @@
+//! One run: engines, sessions, callers, and what befalls them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use freshgate::{
+    Engine, Secret,
+    engine::{EngineParts, LoginRequest, Opened, RefreshError, RefreshOutcome},
+    keyring::Keyring,
+    provider::{OfflineAccess, Provider as ProviderClient, ProviderConfig, Refreshing},
+    sabotage::Sabotage,
+    session::{EndReason, FreshSession, SessionKey, SessionPolicy},
+    store::MemoryStore,
+};
+use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    book::{Book, Held},
+    executor::{Owner, Stepped, WORLD},
+    provider::{CLIENT_ID, ISSUER, Provider, Wire},
+    store::SharedStore,
+    world::{Broken, Skew, SkewedClock, World},
+};
+
+/// A caller is answered no later than this after its deadline.
+const SLACK: Duration = Duration::from_millis(100);
+/// An engine learns of what others end within this.
+const EVERYWHERE_WITHIN: Duration = Duration::from_secs(8);
+/// A run in which something waits for ever is stopped.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+
+/// What a run yields.
+pub(crate) struct Outcome {
+    pub(crate) steps: u64,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) broken: Option<Broken>,
+    pub(crate) trace: Vec<String>,
+    pub(crate) dealt: String,
+}
+
+pub(crate) fn run(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime with a clock and nothing else");
+    runtime.block_on(tokio::task::unconstrained(async {
+        let scenario = Scenario::new(seed, mistake, verbose);
+        let world = scenario.world.clone();
+        let finished = Arc::new(AtomicBool::new(false));
+        let (script, done) = (scenario.clone(), finished.clone());
+        world.executor.spawn(
+            WORLD,
+            Box::pin(async move {
+                script.play().await;
+                done.store(true, Ordering::Relaxed);
+            }),
+        );
+        let (watch, over) = (world.clone(), world.clone());
+        let book = scenario.book.clone();
+        let provider = scenario.provider.clone();
+        let gone = scenario.clone();
+        let work = world.executor.run(
+            move |stepped| {
+                if let Stepped::Killed(owner) = stepped {
+                    gone.is_killed(owner);
+                }
+                book.check_unsaved(|token| provider.is_good(token));
+            },
+            move || finished.load(Ordering::Relaxed) || over.verdict().is_some(),
+        );
+        if tokio::time::timeout(LONGEST, work).await.is_err() {
+            watch.broken("every run ends", format!("nothing more happens for {LONGEST:?}"));
+        }
+        Outcome {
+            steps: watch.executor.steps(),
+            faults: watch.faults(),
+            broken: watch.verdict(),
+            trace: watch.trace(),
+            dealt: format!("{:?}", watch.dealt),
+        }
+    }))
+}
+
+struct Scenario {
+    world: Arc<World>,
+    book: Arc<Book>,
+    provider: Arc<Provider>,
+    keyring: Arc<Keyring>,
+    rows: MemoryStore,
+    mistake: Option<Sabotage>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    owners: Owner,
+    /// A place for each engine; nobody is there while it is dead.
+    places: Vec<Option<Running>>,
+    sessions: Vec<(SessionKey, u64)>,
+    /// Which engine has said that which session is over.
+    known_over: BTreeMap<(Owner, SessionKey), ()>,
+    waiting: BTreeMap<u64, Waiting>,
+    callers: u64,
+}
+
+#[derive(Clone)]
+struct Running {
+    owner: Owner,
+    engine: Engine,
+    skew: Arc<SkewedClock>,
+}
+
+struct Waiting {
+    owner: Owner,
+    what: String,
+}
+
+impl Scenario {
+    fn new(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Arc<Self> {
+        let world = World::new(seed, verbose);
+        let book = Book::new(world.clone());
+        let provider = Provider::new(world.clone());
+        let keyring = Arc::new(Keyring::from_secret(&Secret::new("a cookie secret that is long enough")));
+        let rows = MemoryStore::new();
+        Arc::new(Self { world, book, provider, keyring, rows, mistake, state: Mutex::default() })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_engine(self: &Arc<Self>) -> Running {
+        let owner = {
+            let mut state = self.state();
+            state.owners += 1;
+            state.owners
+        };
+        let world = &self.world;
+        let furthest = match world.dealt.skew {
+            Skew::None => 0,
+            Skew::Within => 25_000,
+            Skew::Beyond if world.is_calm() && !self.state().sessions.is_empty() => 0,
+            Skew::Beyond => 100_000,
+        };
+        let skew = world.chance.between(0, 2 * furthest) as i64 - furthest as i64;
+        let clock = Arc::new(SkewedClock { world: world.clone(), skew_millis: AtomicI64::new(skew) });
+        let store = SharedStore {
+            world: world.clone(),
+            book: self.book.clone(),
+            provider: self.provider.clone(),
+            keyring: self.keyring.clone(),
+            rows: self.rows.clone(),
+            by: owner,
+        };
+        let wire = Wire {
+            world: world.clone(),
+            provider: self.provider.clone(),
+            book: self.book.clone(),
+            by: owner,
+        };
+        let config = ProviderConfig {
+            name: "default".into(),
+            metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).expect("a URL"),
+            issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
+            client_id: CLIENT_ID.into(),
+            client_secret: Some(Secret::new("client-secret")),
+            client_auth_method: None,
+            scope: "openid".into(),
+            offline_access: OfflineAccess::IfListed,
+            authorize_parameters: Vec::new(),
+            userinfo: world.dealt.userinfo,
+            clock_leeway: Duration::from_secs(60),
+            refreshing: Refreshing { lost_answer: Some(world.dealt.lost_answer), ..Refreshing::default() },
+        };
+        let parts = EngineParts {
+            store: Arc::new(store),
+            keyring: self.keyring.clone(),
+            clock: clock.clone(),
+            entropy: world.chance.clone(),
+            providers: vec![ProviderClient::new(config, Arc::new(wire), clock.clone())],
+            policy: SessionPolicy::default(),
+        };
+        let engine = Engine::running_on(world.executor.tasks_of(owner), parts);
+        if let Some(mistake) = self.mistake {
+            engine.sabotage(mistake);
+        }
+        let follower = engine.clone().watch_neighbours(CancellationToken::new());
+        world.executor.spawn(owner, Box::pin(follower));
+        world.note(|| format!("engine {owner} starts, its clock off by {skew} ms"));
+        Running { owner, engine, skew: clock }
+    }
+
+    fn is_killed(&self, owner: Owner) {
+        self.world.note(|| format!("engine {owner} is killed"));
+        let mut state = self.state();
+        state.waiting.retain(|_, waiting| waiting.owner != owner);
+        let gone: Vec<_> = state
+            .places
+            .iter_mut()
+            .filter(|place| place.as_ref().is_some_and(|running| running.owner == owner))
+            .map(Option::take)
+            .collect();
+        drop(state);
+        drop(gone);
+    }
+
+    /// An engine that runs, starting one in an empty place.
+    fn some_engine(self: &Arc<Self>) -> Running {
+        let places = self.state().places.len() as u64;
+        let place = self.world.chance.below(places) as usize;
+        if let Some(running) = self.state().places[place].clone() {
+            return running;
+        }
+        let running = self.start_engine();
+        self.state().places[place] = Some(running.clone());
+        running
+    }
+
+    fn some_session(&self) -> (SessionKey, u64) {
+        let sessions = self.state().sessions.clone();
+        self.world.chance.pick(&sessions)
+    }
+
+    async fn play(self: Arc<Self>) {
+        let world = self.world.clone();
+        let dealt = world.dealt.clone();
+        let places = (0..dealt.engines).map(|_| Some(self.start_engine())).collect();
+        self.state().places = places;
+        for _ in 0..dealt.sessions {
+            self.sign_in().await;
+        }
+        world.set_calm(false);
+        for _ in 0..dealt.actions {
+            self.act().await;
+            let pause = match world.chance.below(10) {
+                0..=4 => world.chance.millis(0, 60),
+                5..=7 => world.chance.millis(100, 4_000),
+                _ => world.chance.millis(5_000, dealt.lifetime * 1_000),
+            };
+            tokio::time::sleep(pause).await;
+        }
+        // Whoever still waits is answered within its deadline.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.set_calm(true);
+        let running: Vec<Running> = self.state().places.iter().flatten().cloned().collect();
+        for running in &running {
+            world.thaw(running.owner);
+            if dealt.skew == Skew::Beyond {
+                // With such a clock no ID token is valid: an operator sets it right.
+                running.skew.skew_millis.store(0, Ordering::Relaxed);
+            }
+        }
+        // Leases of the dead run out, and so does every backoff.
+        tokio::time::sleep(Duration::from_secs(160)).await;
+        let waiting: Vec<String> =
+            self.state().waiting.values().map(|waiting| waiting.what.clone()).collect();
+        if !waiting.is_empty() {
+            world.broken("every waiter is answered", waiting.join("; "));
+        }
+        let sessions = self.state().sessions.clone();
+        for (key, family) in sessions {
+            self.settle(key, family).await;
+        }
+    }
+
+    async fn sign_in(self: &Arc<Self>) {
+        let running = self.some_engine();
+        let request = LoginRequest {
+            provider: "default".into(),
+            redirect_uri: Url::parse("http://localhost:8501/oauth2callback").expect("a URL"),
+            next: "/".into(),
+            parameters: Vec::new(),
+        };
+        let started = running.engine.begin_login(request).await.expect("nothing fails yet");
+        let authorize = Url::parse(started.authorize.expose()).expect("a URL");
+        let callback = self.provider.authorize(authorize.query().unwrap_or_default());
+        let callback = CallbackParameters::parse(&callback).expect("a callback");
+        match running.engine.complete_login(&callback, Some(started.sealed_flow.expose())).await {
+            Ok(completed) => {
+                let family = self.provider.last_family();
+                self.state().sessions.push((completed.session.key(), family));
+            }
+            Err(error) => self.world.broken("a login without faults succeeds", format!("{error:?}")),
+        }
+    }
+
+    async fn act(self: &Arc<Self>) {
+        let world = &self.world;
+        let (key, family) = self.some_session();
+        let (crashes, freezes) = (world.dealt.crashes, world.dealt.freezes);
+        if world.fault("engine killed", crashes) {
+            let running = self.some_engine();
+            let steps = world.chance.below(80);
+            world.executor.light_fuse(running.owner, steps);
+        }
+        if world.fault("engine stands still", freezes) {
+            let running = self.some_engine();
+            let (world, pause) = (world.clone(), world.chance.millis(500, 40_000));
+            world.freeze(running.owner);
+            world.note(|| format!("engine {} stands still for {pause:?}", running.owner));
+            let owner = running.owner;
+            let waker = world.clone();
+            world.executor.spawn(
+                WORLD,
+                Box::pin(async move {
+                    tokio::time::sleep(pause).await;
+                    waker.thaw(owner);
+                }),
+            );
+        }
+        match world.chance.below(100) {
+            0..=54 => self.call(true, key, family),
+            55..=74 => self.call(false, key, family),
+            75..=84 => self.look(key),
+            85..=92 => {
+                world.note(|| format!("the user of family {family} edits the profile"));
+                self.provider.edit_profile(family);
+            }
+            93 => {
+                world.note(|| "the provider restarts".into());
+                world.count("provider restarted");
+                self.provider.restart(world.chance.millis(100, 30_000));
+            }
+            94 => {
+                world.note(|| format!("family {family} is revoked at the provider"));
+                world.count("revoked at the provider");
+                self.provider.revoke(family);
+            }
+            95 => self.end(key),
+            _ => {
+                // Several at once, on several engines.
+                for _ in 0..world.chance.between(2, 5) {
+                    self.call(world.chance.percent(70), key, family);
+                }
+            }
+        }
+    }
+
+    fn begin(&self, owner: Owner, what: String) -> u64 {
+        self.world.note(|| what.clone());
+        let mut state = self.state();
+        state.callers += 1;
+        let caller = state.callers;
+        state.waiting.insert(caller, Waiting { owner, what });
+        caller
+    }
+
+    fn finish(&self, caller: u64) {
+        self.state().waiting.remove(&caller);
+    }
+
+    /// Somebody asks for a refresh, or for a token that lives, and may leave before the answer comes.
+    fn call(self: &Arc<Self>, forced: bool, key: SessionKey, family: u64) {
+        let running = self.some_engine();
+        let world = self.world.clone();
+        let owner = running.owner;
+        let deadline = world.chance.pick(&[500, 3_000, 10_000, 20_000, 45_000]);
+        let deadline = Duration::from_millis(deadline);
+        let leaves = world.fault("caller left", 15).then(|| world.chance.millis(0, 3_000));
+        let validity = world.chance.percent(20).then(|| Duration::from_secs(world.chance.below(100)));
+        let this = self.clone();
+        world.executor.spawn(
+            owner,
+            Box::pin(async move {
+                let started = Instant::now();
+                let kind = if forced { "refresh" } else { "fresh" };
+                let ask = format!(
+                    "{kind} of family {family} on engine {owner}, deadline {deadline:?}, leaves {leaves:?}"
+                );
+                let caller = this.begin(owner, ask);
+                let (known_over, version) = (this.is_known_over(owner, key), this.provider.version(family));
+                let patience = leaves.unwrap_or(Duration::from_secs(3_600));
+                let answer = if forced {
+                    tokio::time::timeout(patience, running.engine.refresh(key, deadline)).await
+                } else {
+                    tokio::time::timeout(patience, running.engine.fresh(key, validity, deadline)).await
+                };
+                this.finish(caller);
+                let Ok(answer) = answer else {
+                    this.world.note(|| format!("caller {caller} leaves"));
+                    return;
+                };
+                let late = started.elapsed().saturating_sub(deadline);
+                if late > SLACK && !this.world.stood_still_since(owner, started) {
+                    let what =
+                        format!("{kind} on engine {owner} took {:?}, {late:?} too long", started.elapsed());
+                    this.world.broken("every waiter is answered by its deadline", what);
+                }
+                this.answered(caller, forced, owner, key, family, known_over, version, answer);
+            }),
+        );
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what was true when the caller asked")]
+    fn answered(
+        &self,
+        caller: u64,
+        forced: bool,
+        owner: Owner,
+        key: SessionKey,
+        family: u64,
+        known_over: bool,
+        version: u64,
+        answer: Result<(FreshSession, RefreshOutcome), RefreshError>,
+    ) {
+        match &answer {
+            Ok((fresh, outcome)) => {
+                let claims = fresh.session().claims();
+                let got = claims["version"].as_u64().unwrap_or_default();
+                let token = fresh.access_token().expose();
+                self.world
+                    .note(|| format!("caller {caller}: {} {token}, claims version {got}", outcome.code()));
+                if known_over {
+                    let what = format!("engine {owner} knew that it was over, and served {token}");
+                    self.world.broken("nothing is served after an end", what);
+                }
+                if self.provider.is_tainted(token) {
+                    self.world
+                        .broken("nothing of a rejected answer is seen", format!("{token} on engine {owner}"));
+                }
+                if claims["sub"] != format!("user-{family}") {
+                    self.world
+                        .broken("a session keeps its user", format!("{} in family {family}", claims["sub"]));
+                }
+                if forced && got < version {
+                    let what = format!("it was at version {version} when the caller asked, and got {got}");
+                    self.world.broken("a forced caller gets claims no older than its call", what);
+                }
+            }
+            Err(error) => {
+                self.world.note(|| match error {
+                    RefreshError::TryLater(later) => {
+                        format!("caller {caller}: try later, {}", later.failure.code())
+                    }
+                    error => format!("caller {caller}: {error}"),
+                });
+                if let RefreshError::SignInAgain(_) = error {
+                    self.state().known_over.insert((owner, key), ());
+                }
+                if let RefreshError::NotSignedIn = error {
+                    self.world
+                        .broken("a session does not vanish", format!("caller {caller} on engine {owner}"));
+                }
+            }
+        }
+    }
+
+    fn is_known_over(&self, owner: Owner, key: SessionKey) -> bool {
+        self.state().known_over.contains_key(&(owner, key))
+    }
+
+    /// A request comes in: is the session served?
+    fn look(self: &Arc<Self>, key: SessionKey) {
+        let running = self.some_engine();
+        let (world, this, owner) = (self.world.clone(), self.clone(), running.owner);
+        world.executor.spawn(
+            owner,
+            Box::pin(async move {
+                let caller = this.begin(owner, format!("open on engine {owner}"));
+                let started = Instant::now();
+                let known_over = this.is_known_over(owner, key);
+                let ended_long_ago = matches!(this.book.row(key), Some(Held::Ended(_, at))
+                    if at.elapsed() > EVERYWHERE_WITHIN && !this.world.stood_still_since(owner, at));
+                let opened = running.engine.open(key).await;
+                this.finish(caller);
+                match opened {
+                    Ok(Opened::Open(session)) => {
+                        let token = session.tokens().access_token.expose();
+                        if known_over || ended_long_ago {
+                            let what = format!(
+                                "engine {owner} served {token} at {started:?} (it knew: {known_over})"
+                            );
+                            this.world.broken("nothing is served after an end", what);
+                        }
+                        if this.provider.is_tainted(token) {
+                            let what = format!("{token} on engine {owner}");
+                            this.world.broken("nothing of a rejected answer is seen", what);
+                        }
+                    }
+                    Ok(Opened::Ended(_)) => {
+                        this.state().known_over.insert((owner, key), ());
+                    }
+                    Ok(Opened::Unknown) => {
+                        this.world.broken("a session does not vanish", format!("open on engine {owner}"));
+                    }
+                    Err(_store) => {}
+                }
+            }),
+        );
+    }
+
+    /// The user or an operator ends a session; then requests come in.
+    fn end(self: &Arc<Self>, key: SessionKey) {
+        let running = self.some_engine();
+        let (world, this, owner) = (self.world.clone(), self.clone(), running.owner);
+        let reason = world.chance.pick(&[EndReason::Logout, EndReason::Operator]);
+        world.count("session ended");
+        world.executor.spawn(
+            owner,
+            Box::pin(async move {
+                this.world.note(|| format!("engine {owner} ends {key}"));
+                if running.engine.end(key, reason).await.is_ok() {
+                    this.world.note(|| format!("engine {owner} has ended {key}"));
+                    this.state().known_over.insert((owner, key), ());
+                    if let Ok(Opened::Open(_)) = running.engine.open(key).await {
+                        let what = format!("engine {owner} opens what it ended");
+                        this.world.broken("nothing is served after an end", what);
+                    }
+                }
+            }),
+        );
+    }
+
+    /// When all is calm again: a session whose token is good can be refreshed, any other ends.
+    async fn settle(self: &Arc<Self>, key: SessionKey, family: u64) {
+        let running = self.some_engine();
+        let mut last = String::new();
+        for _ in 0..12 {
+            let version = self.provider.version(family);
+            match running.engine.refresh(key, Duration::from_secs(60)).await {
+                Ok((fresh, _)) => {
+                    if fresh.session().claims()["version"].as_u64().unwrap_or_default() < version {
+                        let what = format!("family {family} in calm");
+                        self.world.broken("a forced caller gets claims no older than its call", what);
+                    }
+                    return;
+                }
+                // Whether rightly so was checked when the end was written.
+                Err(RefreshError::SignInAgain(_)) => return,
+                Err(RefreshError::TryLater(later)) => {
+                    last = format!("try later, {}", later.failure.code());
+                    tokio::time::sleep(later.retry_after + Duration::from_secs(1)).await;
+                }
+                Err(error) => last = error.to_string(),
+            }
+        }
+        self.world.broken(
+            "every session recovers or ends",
+            format!("family {family} on engine {}: {last}", running.owner),
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! The store that the engines of a run share: slow, and now and then at fault.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use freshgate::{
+    Timestamp,
+    keyring::{Keyring, Purpose},
+    session::SessionKey,
+    store::{
+        Changes, Ended, EndedAt, Found, Inserted, Listed, MemoryStore, Note, Position, Replaced, Revision,
+        Row, Store, StoreError, Tombstone,
+    },
+};
+
+use crate::{
+    book::{self, Book},
+    executor::{Owner, give_way},
+    provider::Provider,
+    world::World,
+};
+
+/// One engine's handle.
+#[derive(Clone)]
+pub(crate) struct SharedStore {
+    pub(crate) world: Arc<World>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) rows: MemoryStore,
+    pub(crate) by: Owner,
+}
+
+fn failed() -> StoreError {
+    StoreError::Failed("as the simulation wants".into())
+}
+
+impl SharedStore {
+    /// An operation goes on if its caller leaves, and may fail before or after it did what it should.
+    async fn operation<T: Send + 'static>(
+        &self,
+        effect: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (world, by) = (self.world.clone(), self.by);
+        self.world
+            .on_its_own(async move {
+                world.dawdle(8).await;
+                let percent = world.dealt.store_faults;
+                if world.fault("store failed", percent) {
+                    world.store_failed(by);
+                    return Err(failed());
+                }
+                let done = effect.await;
+                world.dawdle(8).await;
+                if world.fault("store failed after writing", percent) {
+                    world.store_failed(by);
+                    return Err(failed());
+                }
+                done
+            })
+            .await
+    }
+
+    fn look_into(&self, key: SessionKey, row: &Row) -> book::Row {
+        let plain =
+            self.keyring.open(Purpose::SessionRecord, key.as_bytes(), &row.sealed).expect("sealed by us");
+        let record: serde_json::Value = serde_json::from_slice(&plain).expect("written by us");
+        let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        book::Row {
+            refresh_token: text("refresh_token"),
+            access_token: text("access_token"),
+            may_be_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default() > 0
+                || record["refresh"]["lease"]["answered"] == false,
+            generation: record["generation"].as_u64().unwrap_or_default(),
+        }
+    }
+
+    fn written(&self, key: SessionKey, row: &Row) {
+        let row = self.look_into(key, row);
+        let (by, book) = (self.by, &self.book);
+        self.world.note(|| {
+            format!(
+                "store: engine {by} wrote {} {} generation {}",
+                row.refresh_token, row.access_token, row.generation
+            )
+        });
+        let tainted = self.provider.is_tainted(&row.access_token);
+        book.written(key, row, tainted);
+    }
+
+    fn ended(&self, key: SessionKey, tombstone: Tombstone) {
+        let by = self.by;
+        self.world.note(|| format!("store: engine {by} ended {key}: {}", tombstone.reason.code()));
+        self.book.ended(key, tombstone.reason, |token| self.provider.is_good(token));
+    }
+}
+
+#[async_trait]
+impl Store for SharedStore {
+    async fn insert(&self, key: SessionKey, row: Row) -> Result<Inserted, StoreError> {
+        let this = self.clone();
+        self.operation(async move {
+            let inserted = this.rows.insert(key, row.clone()).await?;
+            if inserted == Inserted::Done {
+                this.written(key, &row);
+            }
+            Ok(inserted)
+        })
+        .await
+    }
+
+    async fn read(&self, key: SessionKey) -> Result<Found, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.read(key).await }).await
+    }
+
+    async fn replace(&self, key: SessionKey, expected: Revision, row: Row) -> Result<Replaced, StoreError> {
+        let this = self.clone();
+        self.operation(async move {
+            let replaced = this.rows.replace(key, expected, row.clone()).await?;
+            if let Replaced::Done(_) = replaced {
+                this.written(key, &row);
+            }
+            Ok(replaced)
+        })
+        .await
+    }
+
+    async fn end(
+        &self,
+        key: SessionKey,
+        tombstone: Tombstone,
+        keep_until: Timestamp,
+        note: Note,
+    ) -> Result<Ended, StoreError> {
+        let this = self.clone();
+        self.operation(async move {
+            let ended = this.rows.end(key, tombstone, keep_until, note).await?;
+            if let Ended::Now(_) = ended {
+                this.ended(key, tombstone);
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    async fn end_at(
+        &self,
+        key: SessionKey,
+        expected: Revision,
+        tombstone: Tombstone,
+        keep_until: Timestamp,
+        note: Note,
+    ) -> Result<EndedAt, StoreError> {
+        let this = self.clone();
+        self.operation(async move {
+            let ended = this.rows.end_at(key, expected, tombstone, keep_until, note).await?;
+            if let EndedAt::Now = ended {
+                this.ended(key, tombstone);
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        after: Option<SessionKey>,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Listed)>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.list(after, limit).await }).await
+    }
+
+    async fn of_subject(&self, subject: [u8; 32]) -> Result<Vec<SessionKey>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.of_subject(subject).await }).await
+    }
+
+    async fn of_provider_session(&self, sid: [u8; 32]) -> Result<Vec<SessionKey>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.of_provider_session(sid).await }).await
+    }
+
+    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.due(before, limit).await }).await
+    }
+
+    async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.sweep(now, limit).await }).await
+    }
+
+    async fn changes_since(&self, position: Option<Position>) -> Result<Changes, StoreError> {
+        // Asked ten times a second: no task of its own.
+        give_way(self.world.chance.below(2)).await;
+        if self.world.fault("store failed", self.world.dealt.store_faults) {
+            return Err(failed());
+        }
+        self.rows.changes_since(position).await
+    }
+}

@@ -1,0 +1,276 @@
+//! What is true in one run, whoever believes what: time, chance, what happened, and the first promise that was broken.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use freshgate::{Timestamp, clock::Clock, provider::LostAnswer};
+use tokio::time::Instant;
+
+use crate::{
+    chance::Chance,
+    executor::{Executor, Owner, WORLD, give_way},
+};
+
+const EPOCH: i64 = 1_795_000_000_000;
+const TRACE: usize = 120;
+
+/// How this run is dealt. All of it follows from the seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Dealt {
+    pub(crate) engines: u64,
+    pub(crate) sessions: u64,
+    pub(crate) actions: u64,
+    pub(crate) rotation: Rotation,
+    pub(crate) lost_answer: LostAnswer,
+    /// Seconds that an access token lives.
+    pub(crate) lifetime: u64,
+    pub(crate) id_token: bool,
+    pub(crate) userinfo: bool,
+    pub(crate) provider_faults: u64,
+    pub(crate) slow: u64,
+    pub(crate) store_faults: u64,
+    pub(crate) skew: Skew,
+    pub(crate) crashes: u64,
+    pub(crate) freezes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rotation {
+    /// The refresh token stays.
+    None,
+    /// A spent token is refused.
+    Refuse,
+    /// A spent token revokes all that came of it.
+    Revoke,
+    /// A spent token is answered with its successor for a while, and revokes after that.
+    Grace(Duration),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skew {
+    None,
+    /// As far apart as the engine allows for.
+    Within,
+    /// Further.
+    Beyond,
+}
+
+impl Dealt {
+    fn by(chance: &Chance) -> Self {
+        let rotation = match chance.below(8) {
+            0 => Rotation::None,
+            1 | 2 => Rotation::Refuse,
+            3..=5 => Rotation::Revoke,
+            _ => Rotation::Grace(Duration::from_secs(chance.between(5, 60))),
+        };
+        let lost_answer = match rotation {
+            Rotation::None => LostAnswer::RetryAlways,
+            Rotation::Grace(grace) => LostAnswer::RetryWithin(grace),
+            Rotation::Refuse | Rotation::Revoke => {
+                chance.pick(&[LostAnswer::RetryOnce, LostAnswer::RetryOnce, LostAnswer::SignInAgain])
+            }
+        };
+        let (id_token, userinfo) = chance.pick(&[(true, true), (true, true), (true, false), (false, true)]);
+        Self {
+            engines: chance.between(2, 3),
+            sessions: chance.between(1, 2),
+            actions: chance.between(10, 30),
+            rotation,
+            lost_answer,
+            lifetime: chance.pick(&[15, 30, 90]),
+            id_token,
+            userinfo,
+            provider_faults: chance.pick(&[0, 1, 3, 8]),
+            slow: chance.pick(&[0, 0, 5, 30]),
+            store_faults: chance.pick(&[0, 0, 1, 4]),
+            skew: chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]),
+            crashes: chance.pick(&[0, 5, 15]),
+            freezes: chance.pick(&[0, 0, 8]),
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) chance: Arc<Chance>,
+    pub(crate) executor: Arc<Executor>,
+    pub(crate) dealt: Dealt,
+    started: Instant,
+    calm: AtomicBool,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    trace: VecDeque<String>,
+    faults: BTreeMap<&'static str, u64>,
+    broken: Option<Broken>,
+    frozen: BTreeMap<Owner, Frozen>,
+    store_trouble: BTreeMap<Owner, Instant>,
+    verbose: bool,
+}
+
+struct Frozen {
+    thawed: Option<Instant>,
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
+    pub(crate) check: &'static str,
+    pub(crate) step: u64,
+    pub(crate) what: String,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, verbose: bool) -> Arc<Self> {
+        let chance = Arc::new(Chance::new(seed));
+        let dealt = Dealt::by(&chance);
+        Arc::new(Self {
+            executor: Executor::new(chance.clone()),
+            chance,
+            dealt,
+            started: Instant::now(),
+            calm: AtomicBool::new(true),
+            told: Mutex::new(Told { verbose, ..Told::default() }),
+        })
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The true time.
+    pub(crate) fn unix_seconds(&self) -> i64 {
+        EPOCH / 1000 + self.elapsed().as_secs() as i64
+    }
+
+    /// Notes what happens, for the trace.
+    pub(crate) fn note(&self, what: impl FnOnce() -> String) {
+        let line = format!("{:>9.3} s  {}", self.elapsed().as_secs_f64(), what());
+        let mut told = self.told();
+        if told.verbose {
+            eprintln!("{line}");
+        }
+        if told.trace.len() == TRACE {
+            told.trace.pop_front();
+        }
+        told.trace.push_back(line);
+    }
+
+    pub(crate) fn trace(&self) -> Vec<String> {
+        self.told().trace.iter().cloned().collect()
+    }
+
+    /// A promise is broken. The first one counts.
+    pub(crate) fn broken(&self, check: &'static str, what: String) {
+        self.note(|| format!("BROKEN {check}: {what}"));
+        let step = self.executor.steps();
+        self.told().broken.get_or_insert(Broken { check, step, what });
+    }
+
+    pub(crate) fn verdict(&self) -> Option<Broken> {
+        self.told().broken.clone()
+    }
+
+    /// Whether a fault happens here, `percent` times in a hundred; counted by name.
+    pub(crate) fn fault(&self, name: &'static str, percent: u64) -> bool {
+        // Always draw: a run does not take another course because a fault is switched off.
+        let happens = self.chance.percent(percent) && !self.calm.load(Ordering::Relaxed);
+        if happens {
+            *self.told().faults.entry(name).or_default() += 1;
+        }
+        happens
+    }
+
+    pub(crate) fn set_calm(&self, calm: bool) {
+        self.calm.store(calm, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, name: &'static str) {
+        *self.told().faults.entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.told().faults.clone()
+    }
+
+    /// Lets others go first, and perhaps some time pass.
+    pub(crate) async fn dawdle(&self, longest_millis: u64) {
+        give_way(self.chance.below(4)).await;
+        if self.chance.percent(40) {
+            tokio::time::sleep(self.chance.millis(1, longest_millis)).await;
+        }
+    }
+
+    /// Does something that goes on whether or not who asked for it lives.
+    pub(crate) async fn on_its_own<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.executor.spawn(
+            WORLD,
+            Box::pin(async move {
+                let _ = sender.send(work.await);
+            }),
+        );
+        receiver.await.expect("the world goes on")
+    }
+
+    pub(crate) fn is_dead(&self, owner: Owner) -> bool {
+        self.executor.is_dead(owner)
+    }
+
+    pub(crate) fn freeze(&self, owner: Owner) {
+        self.executor.freeze(owner);
+        self.told().frozen.insert(owner, Frozen { thawed: None });
+    }
+
+    pub(crate) fn thaw(&self, owner: Owner) {
+        self.executor.thaw(owner);
+        self.told().frozen.insert(owner, Frozen { thawed: Some(Instant::now()) });
+    }
+
+    /// Whether the engine stood still at some time since `since`, or does.
+    pub(crate) fn stood_still_since(&self, owner: Owner, since: Instant) -> bool {
+        self.told()
+            .frozen
+            .get(&owner)
+            .is_some_and(|frozen| frozen.thawed.is_none_or(|thawed| thawed >= since))
+    }
+
+    pub(crate) fn store_failed(&self, owner: Owner) {
+        self.told().store_trouble.insert(owner, Instant::now());
+    }
+
+    pub(crate) fn store_failed_since(&self, owner: Owner, since: Instant) -> bool {
+        self.told().store_trouble.get(&owner).is_some_and(|at| *at >= since)
+    }
+}
+
+/// The clock of one engine.
+pub(crate) struct SkewedClock {
+    pub(crate) world: Arc<World>,
+    pub(crate) skew_millis: AtomicI64,
+}
+
+impl Clock for SkewedClock {
+    fn now(&self) -> Timestamp {
+        let millis = EPOCH + self.world.elapsed().as_millis() as i64;
+        Timestamp::from_unix_millis(millis + self.skew_millis.load(Ordering::Relaxed))
+    }
+}
