@@ -1,0 +1,264 @@
+//! What a gate is told, and what follows from it.
+
+use freshgate::Secret;
+use url::{Position, Url};
+
+use crate::{
+    cookies::{self, Cookies},
+    origin::Origins,
+    route::{Ours, Route},
+};
+
+/// How a gate is set up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GateConfig {
+    /// The origin that browsers see: scheme, host and port, such as `https://app.example`. Cookies are `Secure` if it is
+    /// https.
+    pub public_origin: Url,
+    /// The path that the app lives under, such as `/app`; empty for none.
+    pub base_path: String,
+    /// Where providers send browsers back to. `None`: `{base_path}/oauth2callback`.
+    pub callback_path: Option<String>,
+    /// The provider of `/auth/login` without a name.
+    pub default_provider: String,
+    /// Whether only signed-in users reach the app: a page leads to the login, anything else is refused.
+    pub require_login: bool,
+    /// How many logins one browser may have under way; more push out the oldest.
+    pub logins_in_flight: usize,
+    /// Paths below `base_path` that need no login, to the byte; such as `/_stcore/health`.
+    pub public_paths: Vec<String>,
+    /// Further origins whose pages are this app's own and may open WebSockets.
+    pub other_origins: Vec<Url>,
+    /// The key of Streamlit's signed provider names (its `cookie_secret`), if they are to be understood.
+    pub provider_token_key: Option<Secret>,
+}
+
+impl GateConfig {
+    /// The usual: the app at the root, the provider `default`, and no login required.
+    pub fn new(public_origin: Url) -> Self {
+        Self {
+            public_origin,
+            base_path: String::new(),
+            callback_path: None,
+            default_provider: "default".to_owned(),
+            require_login: false,
+            logins_in_flight: cookies::FLOWS_KEPT,
+            public_paths: Vec::new(),
+            other_origins: Vec::new(),
+            provider_token_key: None,
+        }
+    }
+}
+
+/// Why a gate cannot be set up.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateConfigError {
+    /// It must be `http(s)://HOST[:PORT]`.
+    #[error("{0} is not an origin: it must be http(s)://HOST[:PORT]")]
+    NotAnOrigin(Url),
+    /// It must be empty, or start with "/" and not end with one, in plain ASCII without query.
+    #[error("{0:?} is not a path as browsers send it")]
+    NotAPath(String),
+    /// The app would lose a path, or we would.
+    #[error("the callback path {0:?} is taken by another route of the gate")]
+    CallbackPathTaken(String),
+}
+
+/// A gate's configuration, checked, with what follows from it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) origins: Origins,
+    pub(crate) cookies: Cookies,
+    pub(crate) default_provider: String,
+    pub(crate) require_login: bool,
+    pub(crate) provider_token_key: Option<Secret>,
+    /// Where the provider sends the browser back to, after a login and after a logout.
+    pub(crate) redirect_uri: Url,
+    base_path: String,
+    callback_path: String,
+    public_paths: Vec<String>,
+}
+
+impl Site {
+    pub(crate) fn new(config: GateConfig) -> Result<Self, GateConfigError> {
+        let GateConfig { public_origin, base_path, callback_path, default_provider, .. } = config;
+        for origin in std::iter::once(&public_origin).chain(&config.other_origins) {
+            if !is_origin(origin) {
+                return Err(GateConfigError::NotAnOrigin(origin.clone()));
+            }
+        }
+        let base_path = if base_path == "/" { String::new() } else { base_path };
+        if !base_path.is_empty() && (!is_path(&public_origin, &base_path) || base_path.ends_with('/')) {
+            return Err(GateConfigError::NotAPath(base_path));
+        }
+        let callback_path = callback_path.unwrap_or_else(|| format!("{base_path}/oauth2callback"));
+        let public_paths = config.public_paths.iter().map(|path| format!("{base_path}{path}"));
+        let public_paths: Vec<String> = public_paths.collect();
+        if let Some(bad) =
+            std::iter::once(&callback_path).chain(&public_paths).find(|path| !is_path(&public_origin, path))
+        {
+            return Err(GateConfigError::NotAPath(bad.clone()));
+        }
+        let mut redirect_uri = public_origin.clone();
+        redirect_uri.set_path(&callback_path);
+        let site = Self {
+            cookies: Cookies::new(public_origin.scheme() == "https").keeping_flows(config.logins_in_flight),
+            origins: Origins::new(public_origin, &config.other_origins),
+            default_provider,
+            require_login: config.require_login,
+            provider_token_key: config.provider_token_key,
+            redirect_uri,
+            base_path,
+            callback_path,
+            public_paths,
+        };
+        match site.route(&site.callback_path) {
+            Route::Ours(Ours::Callback) => Ok(site),
+            _ => Err(GateConfigError::CallbackPathTaken(site.callback_path)),
+        }
+    }
+
+    /// Whose a path is. Compared to the byte: a path that means the same and is written otherwise is the app's, and the
+    /// guard is asked before it gets there.
+    pub(crate) fn route(&self, path: &str) -> Route {
+        let below_base = path.strip_prefix(self.base_path.as_str());
+        if let Some(ours) = below_base.and_then(Ours::of_path) {
+            Route::Ours(ours)
+        } else if path == self.callback_path {
+            Route::Ours(Ours::Callback)
+        } else if self.public_paths.iter().any(|public| public == path) {
+            Route::Public
+        } else {
+            Route::Protected
+        }
+    }
+
+    /// The app's start.
+    pub(crate) fn start(&self) -> String {
+        format!("{}/", self.base_path)
+    }
+
+    /// The path of a route of ours.
+    pub(crate) fn path_of(&self, ours: Ours) -> String {
+        match ours {
+            Ours::Callback => self.callback_path.clone(),
+            _ => format!("{}{}", self.base_path, ours.path()),
+        }
+    }
+
+    pub(crate) fn base_path(&self) -> &str {
+        &self.base_path
+    }
+}
+
+fn is_origin(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && &url[Position::BeforePath..] == "/"
+}
+
+/// Whether browsers send this path just as it is written here.
+fn is_path(origin: &Url, path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && origin.join(path).is_ok_and(|url| &url[Position::BeforePath..] == path && url.path() == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> GateConfig {
+        GateConfig::new(Url::parse("https://app.example").unwrap())
+    }
+
+    #[test]
+    fn the_callback_is_below_the_base_path_unless_told_otherwise() {
+        let site = Site::new(config()).unwrap();
+        assert_eq!(site.redirect_uri.as_str(), "https://app.example/oauth2callback");
+        let site = Site::new(GateConfig { base_path: "/app".into(), ..config() }).unwrap();
+        assert_eq!(site.redirect_uri.as_str(), "https://app.example/app/oauth2callback");
+        let callback_path = Some("/signed-in".into());
+        let site = Site::new(GateConfig { base_path: "/app".into(), callback_path, ..config() }).unwrap();
+        assert_eq!(site.redirect_uri.as_str(), "https://app.example/signed-in");
+        assert_eq!(site.route("/signed-in"), Route::Ours(Ours::Callback));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_serve() {
+        for origin in [
+            "https://app.example/path",
+            "https://user@app.example",
+            "https://app.example/?q",
+            "ftp://app.example",
+            "data:x",
+        ] {
+            let public_origin = Url::parse(origin).unwrap();
+            let error =
+                Site::new(GateConfig { public_origin: public_origin.clone(), ..config() }).unwrap_err();
+            assert_eq!(error, GateConfigError::NotAnOrigin(public_origin));
+        }
+        for path in [
+            "app",
+            "/app/",
+            "//app",
+            "/a/../b",
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/ä",
+            "/a\\b",
+            "https://evil.example/",
+        ] {
+            let error = Site::new(GateConfig { base_path: path.into(), ..config() }).unwrap_err();
+            assert_eq!(error, GateConfigError::NotAPath(path.to_owned()));
+        }
+        let error =
+            Site::new(GateConfig { callback_path: Some("/auth/login".into()), ..config() }).unwrap_err();
+        assert_eq!(error, GateConfigError::CallbackPathTaken("/auth/login".into()));
+        let error = Site::new(GateConfig { public_paths: vec!["health".into()], ..config() }).unwrap_err();
+        assert_eq!(error, GateConfigError::NotAPath("health".into()));
+    }
+
+    #[test]
+    fn routes_to_the_byte() {
+        use Route::{Protected, Public};
+        let public_paths = vec!["/health".to_owned()];
+        let site = Site::new(GateConfig { base_path: "/app".into(), public_paths, ..config() }).unwrap();
+        let table = [
+            ("/app/auth/login", Route::Ours(Ours::Login)),
+            ("/app/auth/logout", Route::Ours(Ours::Logout)),
+            ("/app/auth/refresh", Route::Ours(Ours::Refresh)),
+            ("/app/auth/user", Route::Ours(Ours::User)),
+            ("/app/oauth2callback", Route::Ours(Ours::Callback)),
+            ("/app/auth/backchannel-logout", Route::Ours(Ours::BackChannelLogout)),
+            ("/app/auth/frontchannel-logout", Route::Ours(Ours::FrontChannelLogout)),
+            ("/app/health", Public),
+            // Everything else is the app's, and guarded.
+            ("/", Protected),
+            ("/app", Protected),
+            ("/app/", Protected),
+            ("/auth/login", Protected),
+            ("/app/auth", Protected),
+            ("/app/auth/login/", Protected),
+            ("/app/auth/Login", Protected),
+            ("/app/auth/%6cogin", Protected),
+            ("/app//auth/login", Protected),
+            ("/app/auth/login;x", Protected),
+            ("/app/x/../auth/login", Protected),
+            ("/app/health/", Protected),
+            ("/app//health", Protected),
+            ("/app/x/../health", Protected),
+            ("/app/health%00", Protected),
+            ("/health", Protected),
+            ("*", Protected),
+            ("", Protected),
+        ];
+        for (path, expected) in table {
+            assert_eq!(site.route(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The layer: from a browser's request to the inner service, or to an answer of our own.
+//!
+//! ```text
+//! route -> session -> guard -> Admitted -> inner service
+//!    \-> our own routes            \-> respond, if a step fails
+//! ```
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use freshgate::Engine;
+use http::{Request, Response, request::Parts};
+use tower::{Layer, Service};
+
+use crate::{
+    admitted::{Admitted, Visitor},
+    body::GateBody,
+    config::{GateConfig, GateConfigError, Site},
+    cookies,
+    failure::Failure,
+    guard::{self, Decision},
+    request_id::RequestId,
+    respond::{self, Answer, Asker},
+    route::{Asked, Ours, Route},
+    routes::Routes,
+};
+
+/// Puts a [`Gate`] in front of a service. Cheap to clone; all clones are one gate.
+#[derive(Clone)]
+pub struct GateLayer {
+    routes: Arc<Routes>,
+}
+
+impl GateLayer {
+    /// Sets a gate up. Fails if the configuration contradicts itself.
+    pub fn new(engine: Engine, config: GateConfig) -> Result<Self, GateConfigError> {
+        Ok(Self { routes: Arc::new(Routes { engine, site: Site::new(config)? }) })
+    }
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { routes: self.routes.clone(), inner }
+    }
+}
+
+/// Answers `/auth/*` and the callback itself, and hands every other request that passes the guard to the inner service.
+///
+/// The inner service is cloned for each request, so cloning must be cheap. It is always ready: whether the inner service
+/// is, is waited for in the request. Dropping a response's future midway drops the inner service's, and leaves no session
+/// half changed.
+#[derive(Clone)]
+pub struct Gate<S> {
+    routes: Arc<Routes>,
+    inner: S,
+}
+
+impl<S> Gate<S> {
+    /// Serves one request: what [`Service::call`] does, without boxing the future.
+    pub async fn serve<B, R>(&self, request: Request<B>) -> Response<GateBody<R>>
+    where
+        S: Service<Admitted<B>, Response = Response<R>> + Clone,
+        S::Error: Into<Failure>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let asked = Asked::of(&parts);
+        let visitor = match self.routes.admit(&parts, asked).await {
+            Ok(visitor) => visitor,
+            Err(answer) => return answer.map(GateBody::ours),
+        };
+        // Cheap to clone, and all that is needed of the request should the inner service fail.
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        cookies::take_out_ours(&mut parts.headers);
+        let admitted = Admitted::new(Request::from_parts(parts, body), visitor);
+
+        let mut inner = self.inner.clone();
+        let answered = match poll_fn(|context| inner.poll_ready(context)).await {
+            Ok(()) => inner.call(admitted).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(response) => response.map(GateBody::inner),
+            Err(error) => {
+                let asker = Asker { site: &self.routes.site, method: &method, uri: &uri };
+                self.routes.refuse(error.into(), asked, &asker).map(GateBody::ours)
+            }
+        }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Gate<S>
+where
+    S: Service<Admitted<B>, Response = Response<R>> + Clone + Send + Sync + 'static,
+    S::Error: Into<Failure> + Send,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<GateBody<R>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let gate = self.clone();
+        Box::pin(async move { Ok(gate.serve(request).await) })
+    }
+}
+
+impl Routes {
+    /// Lets a request through to the app, or answers it here.
+    async fn admit(&self, request: &Parts, asked: Asked) -> Result<Visitor, Answer> {
+        let route = self.site.route(request.uri.path());
+        if let Route::Ours(ours) = route {
+            // Boxed, so that every request to the app does not carry the room that a login needs.
+            return Err(Box::pin(self.answer_ours(ours, request, asked)).await);
+        }
+        let asker = Asker::new(&self.site, request);
+        let session =
+            self.session(request).await.map_err(|error| self.refuse(error.into(), asked, &asker))?;
+        match guard::decide(&self.site, route, asked, request, session) {
+            Decision::Admit(visitor) => Ok(visitor),
+            Decision::SignIn(next) => {
+                let to = respond::login_path(&self.site, None, next.as_ref());
+                Err(self.finish(respond::redirect(&to)))
+            }
+            Decision::Refuse(failure) => Err(self.refuse(failure, asked, &asker)),
+        }
+    }
+
+    async fn answer_ours(&self, ours: Ours, request: &Parts, asked: Asked) -> Answer {
+        // These two are asked by scripts, whatever they accept.
+        let asked = if matches!(ours, Ours::Refresh | Ours::User) { Asked::Data } else { asked };
+        match self.answer(ours, request).await {
+            Ok(answer) => self.finish(answer),
+            Err(failure) => self.refuse(failure, asked, &Asker::new(&self.site, request)),
+        }
+    }
+
+    fn finish(&self, answer: Answer) -> Answer {
+        respond::finish(answer, &RequestId::generate(&**self.engine.entropy()))
+    }
+
+    fn refuse(&self, failure: Failure, asked: Asked, asker: &Asker<'_>) -> Answer {
+        let request_id = RequestId::generate(&**self.engine.entropy());
+        respond::finish(respond::refuse(failure, asked, asker, &request_id), &request_id)
+    }
+}

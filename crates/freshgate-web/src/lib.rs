@@ -1,0 +1,45 @@
+//! A tower layer that signs users in: cookies, the `/auth` routes, the guard.
+//!
+//! The layer does not know what it wraps. It hands the inner service an [`Admitted`] request, which only the layer can
+//! make: a service that takes `Admitted` cannot be reached past the guard.
+//!
+//! ```
+//! use freshgate_web::{Gate, GateConfig, GateConfigError, GateLayer};
+//! use tower::Layer;
+//!
+//! /// Puts the gate in front of an app: a `tower::Service<Admitted<B>>` whose errors convert into a `Failure`.
+//! fn guarded<App>(app: App, engine: freshgate::Engine) -> Result<Gate<App>, GateConfigError> {
+//!     let public_origin = "https://app.example".parse().expect("an origin");
+//!     let mut config = GateConfig::new(public_origin);
+//!     config.require_login = true;
+//!     Ok(GateLayer::new(engine, config)?.layer(app))
+//! }
+//! ```
+//!
+//! - `layer.rs`: the steps of a request
+//! - `config.rs`, `route.rs`: whose a path is; `guard.rs`: who is let through
+//! - `cookies.rs`, `origin.rs`, `next.rs`: what a browser sends, and how far it is trusted
+//! - `routes/`: our own routes
+//! - `failure.rs`: what a failure tells whom; `respond.rs`: how it is told
+
+mod admitted;
+mod body;
+mod config;
+mod cookies;
+mod failure;
+mod guard;
+mod layer;
+mod next;
+mod origin;
+mod page;
+mod provider_token;
+mod request_id;
+mod respond;
+mod route;
+mod routes;
+
+pub use admitted::{Admitted, Visitor};
+pub use body::GateBody;
+pub use config::{GateConfig, GateConfigError};
+pub use failure::{Failure, Fault};
+pub use layer::{Gate, GateLayer};

@@ -1,0 +1,225 @@
+//! Our own answers: what every one of them carries, and the one place that turns a failure into a response and a log line.
+
+use std::{error::Error, fmt::Write as _};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
+use serde::Serialize;
+use url::form_urlencoded;
+
+use crate::{
+    config::Site,
+    failure::{Failure, Fault, Told, WayOn},
+    next::Next,
+    page::{Action, Page, Quote},
+    request_id::{self, RequestId},
+    route::{Asked, Ours},
+};
+
+/// One of our own answers.
+pub(crate) type Answer = Response<Bytes>;
+
+/// Sends the browser on, always by GET: after a POST too, and never with the body of one (RFC 9700 section 4.12).
+pub(crate) fn redirect(location: &str) -> Answer {
+    let mut answer = Answer::new(Bytes::new());
+    // A location of ours is printable ASCII: a `Next`, or a `Url`.
+    match HeaderValue::from_str(location) {
+        Ok(mut location) => {
+            // It may carry `state`, or an ID token as a hint.
+            location.set_sensitive(true);
+            *answer.status_mut() = StatusCode::SEE_OTHER;
+            answer.headers_mut().insert(header::LOCATION, location);
+        }
+        Err(_) => *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    answer
+}
+
+/// Answers with JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    // Fails for maps with keys that are no text, of which we have none.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut answer = Answer::new(Bytes::from(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// Answers with a page.
+pub(crate) fn page(status: StatusCode, page: &Page<'_>) -> Answer {
+    let mut answer = Answer::new(Bytes::from(page.html()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if let Ok(policy) = HeaderValue::try_from(page.content_security_policy()) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    if matches!(page.action, Some(Action::Button { .. })) {
+        // Under `no-referrer` a browser hides the origin of a form's POST, by which we recognise it as ours.
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    }
+    answer
+}
+
+/// Adds cookies to an answer.
+pub(crate) fn with_cookies(mut answer: Answer, cookies: impl IntoIterator<Item = HeaderValue>) -> Answer {
+    for cookie in cookies {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// Adds what all our answers carry, unless the answer says otherwise itself.
+pub(crate) fn finish(mut answer: Answer, request_id: &RequestId) -> Answer {
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Some(value) = request_id.to_header() {
+        headers.insert(request_id::HEADER, value);
+    }
+    answer
+}
+
+/// What a failure says to programs.
+#[derive(Serialize)]
+struct Refusal<'a> {
+    error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    request_id: &'a str,
+}
+
+/// Turns a failure into a response and logs it.
+pub(crate) fn refuse(failure: Failure, asked: Asked, request: &Asker<'_>, request_id: &RequestId) -> Answer {
+    let told = *failure.0;
+    log(&told, request, request_id);
+    // Whoever is told to wait less than a second would come back within it.
+    let retry_after = told.retry_after.map(|after| after.as_secs_f64().ceil() as u64);
+    let mut answer = match asked {
+        Asked::Page => {
+            let (label, to) = way_on(&told, request);
+            page(
+                told.status,
+                &Page {
+                    heading: &told.heading,
+                    message: &told.message,
+                    action: Some(Action::Link { label, to: &to }),
+                    quote: Some(Quote { code: told.code, request_id: request_id.as_str() }),
+                },
+            )
+        }
+        Asked::Data | Asked::Socket => json(
+            told.status,
+            &Refusal {
+                error: told.code,
+                reason: told.reason,
+                message: &told.message,
+                retry_after,
+                request_id: request_id.as_str(),
+            },
+        ),
+    };
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    for (name, value) in told.headers {
+        answer.headers_mut().append(name, value);
+    }
+    answer
+}
+
+/// What of a request is needed to refuse it.
+pub(crate) struct Asker<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+}
+
+impl<'a> Asker<'a> {
+    pub(crate) fn new(site: &'a Site, request: &'a Parts) -> Self {
+        Self { site, method: &request.method, uri: &request.uri }
+    }
+
+    /// The page that was asked for. As strict as for any `next`: the address may be `//evil.example`, and a link on a
+    /// page of ours would lead there.
+    fn own_address(&self) -> Option<Next> {
+        self.site.next(self.uri.path_and_query()?.as_str())
+    }
+}
+
+/// The path of the login, with what it is to know.
+pub(crate) fn login_path(site: &Site, provider: Option<&str>, next: Option<&Next>) -> String {
+    let path = site.path_of(Ours::Login);
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if let Some(provider) = provider {
+        query.append_pair("provider", provider);
+    }
+    if let Some(next) = next {
+        query.append_pair("next", next.as_str());
+    }
+    let query = query.finish();
+    if query.is_empty() { path } else { format!("{path}?{query}") }
+}
+
+/// What a page offers to click, and where that leads.
+fn way_on(told: &Told, request: &Asker<'_>) -> (&'static str, String) {
+    let start = || ("Go to the start page", request.site.start());
+    match &told.way_on {
+        WayOn::Start => start(),
+        WayOn::SignIn { provider, next } => {
+            let label = if told.status == StatusCode::UNAUTHORIZED { "Sign in" } else { "Try again" };
+            let here = || (request.method == Method::GET).then(|| request.own_address())?;
+            let next = next.clone().or_else(here);
+            (label, login_path(request.site, provider.as_deref(), next.as_ref()))
+        }
+        WayOn::Reload => match request.own_address() {
+            Some(same) => ("Try again", same.as_str().to_owned()),
+            None => start(),
+        },
+    }
+}
+
+/// One line per failure. The path, but not the query: callbacks carry codes there, and apps what they please.
+fn log(told: &Told, request: &Asker<'_>, request_id: &RequestId) {
+    let cause = told.cause.as_deref().map(|cause| chain(cause)).unwrap_or_default();
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                code = told.code,
+                fault = told.fault.name(),
+                status = told.status.as_u16(),
+                method = request.method.as_str(),
+                path = request.uri.path(),
+                %request_id,
+                cause,
+                "request refused"
+            )
+        };
+    }
+    match told.fault {
+        Fault::Browser => line!(info),
+        Fault::Provider | Fault::Upstream => line!(warn),
+        Fault::Us => line!(error),
+    }
+}
+
+/// An error and all that caused it, in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,148 @@
+//! GET `/auth/login`: sends the browser to the provider.
+
+use freshgate::engine::LoginRequest;
+use http::request::Parts;
+use url::form_urlencoded;
+
+use super::{Routes, Session};
+use crate::{
+    failure::{Failure, WayOn},
+    next::Next,
+    origin::Referer,
+    provider_token,
+    respond::{Answer, redirect, with_cookies},
+    route::Ours,
+};
+
+/// The query of `/auth/login`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Query {
+    provider: Option<String>,
+    next: Option<String>,
+    /// Set by ourselves on the way to the public host, so that we go there once: a proxy in front of us that rewrites
+    /// `Host` would have us go there forever.
+    moved: bool,
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, &'static str> {
+        let mut parsed = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let slot = match &*name {
+                "provider" => &mut parsed.provider,
+                "next" => &mut parsed.next,
+                "moved" => {
+                    parsed.moved = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            if slot.replace(value.into_owned()).is_some() {
+                return Err("a parameter comes twice");
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+impl Routes {
+    pub(super) async fn login(&self, request: &Parts) -> Result<Answer, Failure> {
+        let query = Query::parse(request.uri.query().unwrap_or_default()).map_err(Failure::bad_request)?;
+        let next = self.wanted_next(&query, request);
+        if !query.moved && !self.site.origins.is_public_host(request) {
+            return Ok(self.move_to_public_host(&query, next.as_ref()));
+        }
+        if matches!(self.session(request).await?, Session::Conflicting) {
+            // Signing in would change nothing: the browser would go on to send both.
+            return Err(Failure::conflicting_sessions());
+        }
+        let provider = self.named_provider(query.provider)?;
+        let try_again = WayOn::SignIn { provider: Some(provider.clone()), next: next.clone() };
+        let login = LoginRequest {
+            provider,
+            redirect_uri: self.site.redirect_uri.clone(),
+            next: next.unwrap_or_else(|| self.site.next_start()).as_str().to_owned(),
+            parameters: Vec::new(),
+        };
+        let started = self
+            .engine
+            .begin_login(login)
+            .await
+            .map_err(|error| Failure::from(error).offering_another_try(try_again))?;
+
+        let cookies = self.site.cookies;
+        let now = self.engine.clock().now();
+        let flow = started.flow.to_string();
+        let cookie = cookies
+            .set_flow(&flow, started.sealed_flow.expose(), now)
+            .ok_or_else(Failure::too_large_for_a_cookie)?;
+        let surplus = cookies.clear_surplus_flows(&request.headers, cookie.len(), now);
+        Ok(with_cookies(redirect(started.authorize.expose()), std::iter::once(cookie).chain(surplus)))
+    }
+
+    /// Where the user wants to go: as `next` says, else back to the page that led here.
+    fn wanted_next(&self, query: &Query, request: &Parts) -> Option<Next> {
+        match &query.next {
+            Some(next) => self.site.next(next),
+            None => match self.site.origins.referer(request) {
+                Referer::ThisSite(url) => self.site.next_url(&url),
+                Referer::None | Referer::Elsewhere => None,
+            },
+        }
+    }
+
+    /// Sends a browser that came by another name of this host (127.0.0.1 for localhost) to the public one: the callback
+    /// arrives there, and the flow's cookie must be there when it does.
+    fn move_to_public_host(&self, query: &Query, next: Option<&Next>) -> Answer {
+        let mut url = self.site.origins.public().clone();
+        url.set_path(&self.site.path_of(Ours::Login));
+        let mut pairs = url.query_pairs_mut();
+        if let Some(provider) = &query.provider {
+            pairs.append_pair("provider", provider);
+        }
+        if let Some(next) = next {
+            pairs.append_pair("next", next.as_str());
+        }
+        pairs.append_pair("moved", "1");
+        drop(pairs);
+        redirect(url.as_str())
+    }
+
+    /// The provider's name: as it is, or in a token that Streamlit signed.
+    fn named_provider(&self, named: Option<String>) -> Result<String, Failure> {
+        match (named, &self.site.provider_token_key) {
+            (None, _) => Ok(self.site.default_provider.clone()),
+            (Some(token), Some(key)) if provider_token::looks_like_token(&token) => {
+                provider_token::verify(&token, key, self.engine.clock().now())
+                    .map_err(|error| Failure::bad_request(error).offering(WayOn::Start))
+            }
+            (Some(name), _) => Ok(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_is_read_once_each() {
+        let query = |provider: Option<&str>, next: Option<&str>, moved| Query {
+            provider: provider.map(str::to_owned),
+            next: next.map(str::to_owned),
+            moved,
+        };
+        let table = [
+            ("", Ok(query(None, None, false))),
+            ("provider=google", Ok(query(Some("google"), None, false))),
+            ("next=%2Fa%3Fb&provider=google", Ok(query(Some("google"), Some("/a?b"), false))),
+            ("moved=1&x=y", Ok(query(None, None, true))),
+            ("next=%ff", Ok(query(None, Some("\u{fffd}"), false))),
+            ("provider=a&provider=b", Err("a parameter comes twice")),
+            ("next=/a&n%65xt=/b", Err("a parameter comes twice")),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Query::parse(text), expected, "{text}");
+        }
+    }
+}

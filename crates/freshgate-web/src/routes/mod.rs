@@ -1,0 +1,107 @@
+//! Our own routes: signing in, signing out, and what the page's own scripts may ask.
+//!
+//! Each is one step: it reads the request, asks the engine, and says where to go next. Failures travel up to the layer,
+//! which answers all of them in one place.
+
+mod callback;
+mod login;
+mod logout;
+mod refresh;
+mod user;
+
+use freshgate::{
+    Engine,
+    engine::Opened,
+    session::{EndReason, OpenSession},
+    store::StoreError,
+};
+use http::{Method, StatusCode, request::Parts};
+
+use crate::{
+    config::Site,
+    cookies::Offered,
+    failure::Failure,
+    origin::Sender,
+    page::{Action, Page},
+    respond::{Answer, page, redirect},
+    route::{Ours, is_speculative},
+};
+
+/// What our routes are made of.
+pub(crate) struct Routes {
+    pub(crate) engine: Engine,
+    pub(crate) site: Site,
+}
+
+/// Who a browser says it is, and what became of it.
+#[derive(Debug)]
+pub(crate) enum Session {
+    /// It offers nothing, or what cannot be ours.
+    None,
+    /// It offers several that differ; see [`Offered::Conflicting`].
+    Conflicting,
+    /// It offers one that is over or that nobody knows.
+    Over(Option<EndReason>),
+    /// It offers one that is open.
+    Open(OpenSession),
+}
+
+impl Routes {
+    /// Answers a request for a route of ours.
+    pub(crate) async fn answer(&self, ours: Ours, request: &Parts) -> Result<Answer, Failure> {
+        if !ours.allowed().split(", ").any(|allowed| request.method == allowed) {
+            return Err(Failure::method_not_allowed(ours.allowed()));
+        }
+        if is_speculative(request) {
+            return Err(Failure::speculative());
+        }
+        // A page of another site can send a POST, with the user's cookies if it is a sibling.
+        if request.method == Method::POST
+            && matches!(ours, Ours::Logout | Ours::Refresh)
+            && self.site.origins.sender(request) != Sender::SameOrigin
+        {
+            return Err(Failure::cross_origin());
+        }
+        match ours {
+            Ours::Login => self.login(request).await,
+            Ours::Callback => self.callback(request).await,
+            Ours::Logout => self.logout(request).await,
+            Ours::Refresh => self.refresh(request).await,
+            Ours::User => self.user(request).await,
+            Ours::BackChannelLogout | Ours::FrontChannelLogout => Err(Failure::not_found()),
+        }
+    }
+
+    /// Looks up the session that a browser offers.
+    pub(crate) async fn session(&self, request: &Parts) -> Result<Session, StoreError> {
+        Ok(match self.site.cookies.session(&request.headers) {
+            Offered::Nothing | Offered::Malformed => Session::None,
+            Offered::Conflicting => Session::Conflicting,
+            Offered::WellFormed(id) => match self.engine.open(id.key()).await? {
+                Opened::Open(session) => {
+                    self.engine.used(session.key());
+                    Session::Open(session)
+                }
+                Opened::Ended(reason) => Session::Over(Some(reason)),
+                Opened::Unknown => Session::Over(None),
+            },
+        })
+    }
+
+    /// Where a user lands who signed out: the app's start, unless that would sign in again at once.
+    fn signed_out(&self) -> Answer {
+        if !self.site.require_login {
+            return redirect(&self.site.start());
+        }
+        let to = self.site.start();
+        page(
+            StatusCode::OK,
+            &Page {
+                heading: "You are signed out",
+                message: "You can close this page now.",
+                action: Some(Action::Link { label: "Sign in again", to: &to }),
+                quote: None,
+            },
+        )
+    }
+}
