@@ -1,0 +1,169 @@
+//! What a relying party asks for at the authorization endpoint (Core 3.1.2.1).
+
+use std::time::Duration;
+
+use crate::config::DevClient;
+use crate::parameters::{Parameters, ParametersError};
+use crate::provider::Provider;
+
+/// A request that may be answered: the client is known, the redirect URI is its own, all the rest is as it must be.
+pub(crate) struct AuthorizeRequest<'a> {
+    pub(crate) client: &'a DevClient,
+    pub(crate) redirect_uri: &'a str,
+    pub(crate) state: Option<&'a str>,
+    pub(crate) nonce: Option<&'a str>,
+    pub(crate) code_challenge: &'a str,
+    pub(crate) scope: Vec<String>,
+    pub(crate) prompt: Prompt,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) login_hint: Option<&'a str>,
+    /// Whom the relying party expects, by the ID token it sent along.
+    pub(crate) expected_sub: Option<String>,
+}
+
+/// What `prompt` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prompt {
+    /// Show no page at all.
+    pub(crate) none: bool,
+    /// Have the user sign in even if signed in: `login` or `select_account`.
+    pub(crate) sign_in: bool,
+    /// Ask for consent.
+    pub(crate) consent: bool,
+}
+
+/// Why a request is not answered with a code.
+pub(crate) enum Refused<'a> {
+    /// Nobody can be told but the person in front of the browser (RFC 6749 4.1.2.1).
+    Page(Unanswerable<'a>),
+    /// The relying party is told.
+    Redirect { to: ReturnAddress<'a>, error: &'static str, description: &'static str },
+}
+
+/// A request that must not be answered by a redirect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswerable<'a> {
+    #[error(transparent)]
+    Parameters(#[from] ParametersError),
+    #[error("the request names no client that is registered here")]
+    UnknownClient,
+    #[error("the request's redirect_uri is not registered for the client {:?}", client.id)]
+    RedirectUriNotRegistered { client: &'a DevClient },
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy)]
+pub(crate) struct ReturnAddress<'a> {
+    pub(crate) redirect_uri: &'a str,
+    pub(crate) state: Option<&'a str>,
+}
+
+impl<'a> AuthorizeRequest<'a> {
+    /// Reads a request, in the order that decides who may be told what is wrong with it.
+    pub(crate) fn read(
+        provider: &'a Provider,
+        parameters: &'a Parameters,
+    ) -> Result<AuthorizeRequest<'a>, Refused<'a>> {
+        let client = parameters.get("client_id").and_then(|id| provider.client(id));
+        let client = client.ok_or(Refused::Page(Unanswerable::UnknownClient))?;
+        let redirect_uri = parameters
+            .get("redirect_uri")
+            .filter(|uri| client.redirect_uris.iter().any(|registered| registered == uri))
+            .ok_or(Refused::Page(Unanswerable::RedirectUriNotRegistered { client }))?;
+
+        let state = parameters.get("state");
+        let refuse = |error, description| Refused::Redirect {
+            to: ReturnAddress { redirect_uri, state },
+            error,
+            description,
+        };
+        let invalid = |description| refuse("invalid_request", description);
+
+        if parameters.get("request").is_some() {
+            return Err(refuse("request_not_supported", "request objects are not supported"));
+        }
+        if parameters.get("request_uri").is_some() {
+            return Err(refuse("request_uri_not_supported", "request objects are not supported"));
+        }
+        match parameters.get("response_type") {
+            Some("code") => {}
+            Some(_) => return Err(refuse("unsupported_response_type", "response_type must be code")),
+            None => return Err(invalid("response_type is missing")),
+        }
+        if parameters.get("response_mode").is_some_and(|mode| mode != "query") {
+            return Err(invalid("response_mode must be query"));
+        }
+        let scope: Vec<String> = parameters.words("scope").map(str::to_owned).collect();
+        if !scope.iter().any(|word| word == "openid") {
+            return Err(refuse("invalid_scope", "scope must contain openid"));
+        }
+        let code_challenge = match (parameters.get("code_challenge_method"), parameters.get("code_challenge"))
+        {
+            (Some("S256"), Some(challenge)) if is_s256_challenge(challenge) => challenge,
+            (_, None) => return Err(invalid("code_challenge is missing")),
+            (Some("S256"), Some(_)) => {
+                return Err(invalid("code_challenge is not a SHA-256 hash in base64url"));
+            }
+            _ => return Err(invalid("code_challenge_method must be S256")),
+        };
+        let prompt = Prompt::read(parameters).map_err(invalid)?;
+        let max_age = match parameters.get("max_age").map(str::parse) {
+            None => None,
+            Some(Ok(seconds)) => Some(Duration::from_secs(seconds)),
+            Some(Err(_)) => return Err(invalid("max_age must be a number of seconds")),
+        };
+        let expected_sub = match parameters.get("id_token_hint") {
+            None => None,
+            Some(hint) => {
+                let claims = provider.keyring.claims_of_own(hint);
+                let sub = claims.as_ref().and_then(|claims| claims["sub"].as_str());
+                Some(sub.ok_or(invalid("id_token_hint is not an ID token of this provider"))?.to_owned())
+            }
+        };
+        Ok(AuthorizeRequest {
+            client,
+            redirect_uri,
+            state,
+            nonce: parameters.get("nonce"),
+            code_challenge,
+            scope,
+            prompt,
+            max_age,
+            login_hint: parameters.get("login_hint"),
+            expected_sub,
+        })
+    }
+
+    pub(crate) fn return_address(&self) -> ReturnAddress<'a> {
+        ReturnAddress { redirect_uri: self.redirect_uri, state: self.state }
+    }
+}
+
+impl Prompt {
+    fn read(parameters: &Parameters) -> Result<Prompt, &'static str> {
+        let mut prompt = Prompt::default();
+        for word in parameters.words("prompt") {
+            match word {
+                "none" => prompt.none = true,
+                "login" | "select_account" => prompt.sign_in = true,
+                "consent" => prompt.consent = true,
+                _ => return Err("prompt may hold none, login, select_account and consent"),
+            }
+        }
+        if prompt.none && (prompt.sign_in || prompt.consent) {
+            return Err("prompt=none cannot be combined");
+        }
+        Ok(prompt)
+    }
+}
+
+/// 32 bytes in base64url (RFC 7636 4.2).
+fn is_s256_challenge(text: &str) -> bool {
+    crate::random::from_base64url(text).is_some_and(|bytes| bytes.len() == 32)
+}
+
+impl<'a> From<ParametersError> for Refused<'a> {
+    fn from(error: ParametersError) -> Refused<'a> {
+        Refused::Page(Unanswerable::Parameters(error))
+    }
+}

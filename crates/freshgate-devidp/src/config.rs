@@ -1,0 +1,191 @@
+//! What a development provider is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use freshgate_oidc::Secret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+/// Everything that can be set about a [`DevProvider`](crate::DevProvider).
+#[derive(Clone, Debug)]
+pub struct DevProviderConfig {
+    /// Where to listen: a loopback address. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The issuer identifier, compared character by character by relying parties. `None`: `http://` and the address
+    /// it listens on. A path is allowed and then is in front of every endpoint.
+    pub issuer: Option<String>,
+    /// The applications that may send people here.
+    pub clients: Vec<DevClient>,
+    /// The people to choose from on the sign-in page. A user that the state file knows already stays as it is there.
+    pub users: Vec<DevUser>,
+    /// How long an access token lives.
+    pub access_token_lifetime: Duration,
+    /// How long an ID token lives.
+    pub id_token_lifetime: Duration,
+    /// How long a refresh token lives; each new one starts anew.
+    pub refresh_token_lifetime: Duration,
+    /// Whether a refresh replaces the refresh token.
+    pub rotation: Rotation,
+    /// What ID tokens and logout tokens are signed with. Keys of both algorithms are published.
+    pub signing_algorithm: SigningAlgorithm,
+    /// Where keys, users, sessions and grants are kept over a restart. `None`: nowhere.
+    pub state_file: Option<PathBuf>,
+    /// Whether it can be told to misbehave.
+    pub scripting: Scripting,
+}
+
+impl DevProviderConfig {
+    /// Access and ID tokens of five minutes, refresh tokens of thirty days that rotate without grace, RS256, nothing
+    /// kept over a restart, no scripting; no client and no user yet.
+    pub fn new(listen: SocketAddr) -> DevProviderConfig {
+        DevProviderConfig {
+            listen,
+            issuer: None,
+            clients: Vec::new(),
+            users: Vec::new(),
+            access_token_lifetime: Duration::from_secs(300),
+            id_token_lifetime: Duration::from_secs(300),
+            refresh_token_lifetime: Duration::from_secs(30 * 24 * 3600),
+            rotation: Rotation::On { grace: Duration::ZERO },
+            signing_algorithm: SigningAlgorithm::Rs256,
+            state_file: None,
+            scripting: Scripting::Off,
+        }
+    }
+}
+
+/// An application that sends people here to sign in.
+#[derive(Clone, Debug)]
+pub struct DevClient {
+    /// Its `client_id`.
+    pub id: String,
+    /// Its `client_secret`, accepted as `client_secret_basic` and `client_secret_post`. `None`: a public client.
+    pub secret: Option<Secret>,
+    /// The only addresses that codes are sent to. Compared character by character, so kept as they were written.
+    pub redirect_uris: Vec<String>,
+    /// The only addresses that people are sent back to after they have signed out here. Compared like the others.
+    pub post_logout_redirect_uris: Vec<String>,
+    /// Where logout tokens are posted to. `None`: it is not told.
+    pub backchannel_logout_uri: Option<Url>,
+}
+
+impl DevClient {
+    /// A client that proves itself with a secret.
+    pub fn confidential(id: impl Into<String>, secret: Secret, redirect_uri: impl Into<String>) -> DevClient {
+        DevClient { secret: Some(secret), ..DevClient::public(id, redirect_uri) }
+    }
+
+    /// A client without a secret.
+    pub fn public(id: impl Into<String>, redirect_uri: impl Into<String>) -> DevClient {
+        DevClient {
+            id: id.into(),
+            secret: None,
+            redirect_uris: vec![redirect_uri.into()],
+            post_logout_redirect_uris: Vec::new(),
+            backchannel_logout_uri: None,
+        }
+    }
+}
+
+/// A person who can sign in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DevUser {
+    /// The subject identifier.
+    pub sub: String,
+    /// Everything else that is known of the person. Claims that Core 5.4 ties to a scope are given out if that scope
+    /// was granted, all others always.
+    pub claims: Map<String, Value>,
+}
+
+impl DevUser {
+    /// A made-up person with a name and an e-mail address.
+    pub fn named(sub: impl Into<String>) -> DevUser {
+        let sub = sub.into();
+        let mut letters = sub.chars();
+        let given_name: String =
+            letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
+        let claims = json!({
+            "name": format!("{given_name} Example"),
+            "given_name": given_name,
+            "family_name": "Example",
+            "preferred_username": sub,
+            "email": format!("{sub}@example.com"),
+            "email_verified": true,
+            "locale": "en",
+            "groups": ["everyone"],
+        });
+        let Value::Object(claims) = claims else { unreachable!("written as an object above") };
+        DevUser { sub, claims }
+    }
+
+    /// The user that a JSON object with a `sub` describes.
+    ///
+    /// # Errors
+    /// If there is no `sub`, or it is not a string of 1 to 255 printable ASCII characters (Core 2).
+    pub fn from_claims(mut claims: Map<String, Value>) -> Result<DevUser, NoSubject> {
+        match claims.remove("sub") {
+            Some(Value::String(sub))
+                if (1..=255).contains(&sub.len())
+                    && sub.chars().all(|letter| matches!(letter, ' '..='~')) =>
+            {
+                Ok(DevUser { sub, claims })
+            }
+            _ => Err(NoSubject),
+        }
+    }
+
+    /// The claims with the `sub` among them.
+    pub(crate) fn all_claims(&self) -> Map<String, Value> {
+        let mut all = Map::new();
+        all.insert("sub".to_owned(), Value::from(self.sub.as_str()));
+        all.extend(self.claims.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+
+    /// What to call the person on a page.
+    pub(crate) fn display_name(&self) -> &str {
+        self.claims.get("name").and_then(Value::as_str).unwrap_or(&self.sub)
+    }
+}
+
+/// Claims that do not say whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"sub\" must be a text of 1 to 255 plain characters")]
+pub struct NoSubject;
+
+/// What happens to a refresh token when it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It stays good, and the answer brings none.
+    Off,
+    /// A new one replaces it. Whoever uses a replaced one ends the whole grant, access tokens included (RFC 9700
+    /// 4.14.2).
+    On {
+        /// For how long after the rotation the replaced token still yields the same successor, as long as that
+        /// successor has not been used.
+        grace: Duration,
+    },
+}
+
+/// A signature algorithm of RFC 7518.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SigningAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+/// Whether the provider can be told to misbehave, by anyone who reaches its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scripting {
+    /// It is honest, and there is nothing to tell it otherwise.
+    Off,
+    /// It obeys `POST /_script` and keeps a log of requests at `GET /_log`. For tests alone.
+    On,
+}

@@ -1,0 +1,12 @@
+//! Signing out, and telling the clients.
+//!
+//! Owns who has to be told when sessions end, the logout tokens, and the end-session endpoint. Relying parties are told
+//! before the answer goes out, so that a browser that comes back finds them informed.
+
+mod backchannel;
+mod end_session;
+mod everywhere;
+
+pub(crate) use backchannel::{Messenger, logout_token_claims, notices};
+pub(crate) use end_session::{EndSessionError, confirm, get, post};
+pub(crate) use everywhere::everywhere;

@@ -1,0 +1,64 @@
+//! The compact serialization of a signed token (RFC 7515 7.1).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::key::SigningKey;
+use crate::config::SigningAlgorithm;
+use crate::random::{base64url, from_base64url};
+
+/// The header members that we write and read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JwsHeader {
+    pub(crate) alg: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) typ: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kid: Option<String>,
+}
+
+/// Signs `claims` with `key`.
+pub(crate) fn signed(key: &SigningKey, typ: &str, claims: &Value) -> String {
+    let header = JwsHeader {
+        alg: name_of(key.algorithm()).to_owned(),
+        typ: Some(typ.to_owned()),
+        kid: Some(key.kid().to_owned()),
+    };
+    compact(&header, claims, |message| key.sign(message))
+}
+
+/// Puts a token together, whatever its signature is made of.
+pub(crate) fn compact(header: &JwsHeader, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+    let header = serde_json::to_vec(header).expect("strings can be written as JSON");
+    let message = format!("{}.{}", base64url(&header), base64url(claims.to_string().as_bytes()));
+    let signature = sign(message.as_bytes());
+    format!("{message}.{}", base64url(&signature))
+}
+
+/// A token taken apart. Nothing in it is verified.
+pub(super) struct Parts<'t> {
+    pub(super) header: JwsHeader,
+    pub(super) claims: Vec<u8>,
+    pub(super) message: &'t [u8],
+    pub(super) signature: Vec<u8>,
+}
+
+impl Parts<'_> {
+    pub(super) fn of(token: &str) -> Option<Parts<'_>> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, claims) = message.split_once('.')?;
+        Some(Parts {
+            header: serde_json::from_slice(&from_base64url(header)?).ok()?,
+            claims: from_base64url(claims)?,
+            message: message.as_bytes(),
+            signature: from_base64url(signature)?,
+        })
+    }
+}
+
+pub(crate) fn name_of(algorithm: SigningAlgorithm) -> &'static str {
+    match algorithm {
+        SigningAlgorithm::Rs256 => "RS256",
+        SigningAlgorithm::Es256 => "ES256",
+    }
+}
