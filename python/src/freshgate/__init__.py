@@ -1,0 +1,33 @@
+"""freshgate, inside the app.
+
+There is nothing to call: `freshgate run app.py` loads this package into the app's process, and `st.user`,
+`st.user.tokens`, `st.user.refresh()`, `st.login` and `st.logout` work from then on. Import it to handle its errors::
+
+    try:
+        st.user.refresh()
+    except freshgate.SignInAgain:
+        st.login()
+    except freshgate.TryLater as error:
+        st.info(f"Try again in {error.retry_after:.0f} s")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from freshgate.errors import FreshgateError, NoRefreshToken, NotSignedIn, SignInAgain, TryLater
+
+__version__ = "0.1.0"
+
+__all__ = ["FreshgateError", "NoRefreshToken", "NotSignedIn", "SignInAgain", "TryLater", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # On demand: the errors derive from Streamlit's where it is there, and loading that is slow and, at start-up, must
+    # wait until the module path is in order.
+    if name in __all__:
+        from freshgate import errors
+
+        return getattr(errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

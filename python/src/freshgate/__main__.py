@@ -1,0 +1,110 @@
+"""`python -m freshgate app.py [STREAMLIT ARGS]`: `streamlit run`, behind the gate. The gate starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from freshgate import __version__
+
+OLDEST_STREAMLIT: Final = (1, 50)
+NEWEST_KNOWN_STREAMLIT: Final = "1.67.0"
+
+
+class CannotStart(Exception):
+    """Something is missing that the app cannot run without; the message says what and how to mend it."""
+
+
+def main() -> None:
+    """Prepares this process and becomes Streamlit: output, signals and exit code are its own from then on."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"freshgate {__version__}")
+        return
+    try:
+        _make_room_for_the_app()
+        _check_streamlit()
+        _install()
+    except CannotStart as problem:
+        print(f"freshgate: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+    import streamlit.web.cli
+
+    sys.argv = ["streamlit", "run", *sys.argv[1:]]
+    # The name makes it the same command line for Streamlit as `streamlit run` gives.
+    streamlit.web.cli.main(prog_name="streamlit")
+
+
+def _make_room_for_the_app() -> None:
+    """Puts the current folder last on the module path, where `python -m` had put it first.
+
+    As with `streamlit run`, a file of the app named like a standard module must not take its place in Streamlit.
+    """
+    here = str(Path.cwd())
+    if sys.path and sys.path[0] in {"", here}:
+        sys.path.append(sys.path.pop(0) or here)
+
+
+def _check_streamlit() -> None:
+    python = sys.executable
+    try:
+        import streamlit
+    except ModuleNotFoundError as error:
+        if error.name == "streamlit":
+            raise CannotStart(
+                f"Streamlit is not installed for {python}. "
+                f"Install it: {python} -m pip install streamlit, or name the Python that has it"
+            ) from None
+        raise CannotStart(_cannot_be_loaded(python, error)) from None
+    except ImportError as error:
+        raise CannotStart(_cannot_be_loaded(python, error)) from None
+    version = str(getattr(streamlit, "__version__", "0"))
+    if _numbers(version) < OLDEST_STREAMLIT:
+        raise CannotStart(
+            f"Streamlit {version} is too old: {'.'.join(map(str, OLDEST_STREAMLIT))} or newer is needed. "
+            f"Update it: {python} -m pip install --upgrade streamlit"
+        )
+    from freshgate import _streamlit_private
+
+    lacking = _streamlit_private.missing()
+    if lacking:
+        raise CannotStart(
+            f"Streamlit {version} lacks what freshgate {__version__} builds on: {', '.join(lacking)}. "
+            f"Update freshgate, or install a Streamlit that it knows: "
+            f"{python} -m pip install streamlit=={NEWEST_KNOWN_STREAMLIT}"
+        )
+
+
+def _cannot_be_loaded(python: str, error: ImportError) -> str:
+    return (
+        f"Streamlit is installed for {python}, but cannot be loaded ({error}). "
+        f"Install it again: {python} -m pip install --force-reinstall streamlit"
+    )
+
+
+def _install() -> None:
+    # Only now: these need Streamlit, and all of freshgate is loaded before the app can change the module path.
+    from freshgate import _environment, _events, _gate_watch, _identity, _session
+
+    try:
+        environment = _environment.take(os.environ)
+    except _environment.BadEnvironment as problem:
+        raise CannotStart(str(problem)) from None
+    _gate_watch.watch(environment.gate)
+    sessions = _session.Sessions(environment.api)
+    _identity.Identity(sessions, environment.providers).install()
+    _events.Follower(sessions).start()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = []
+    for part in version.split(".")[:2]:
+        digits = "".join(character for character in part if character.isdigit())
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+if __name__ == "__main__":
+    main()
