@@ -1,0 +1,95 @@
+//! The whole gate with a signed-in session, for `bench/run`: what `freshgate dev` puts together, in front of any app.
+//!
+//! `bench_gate LISTEN UPSTREAM COOKIE`: both as ADDR:PORT; the session's cookie is written to the file COOKIE.
+
+use std::{env, error::Error, fs, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use freshgate::{
+    Engine,
+    clock::{Entropy, SystemEntropy},
+    engine::LoginRequest,
+    provider::{HttpTransport, ProviderRequest, Transport, TransportOptions},
+};
+use freshgate_devidp::{DevProvider, Scripting};
+use freshgate_gateway::{
+    cli::{Common, Dev},
+    config::{self, Environment},
+    gate::{self, GateParts},
+};
+use freshgate_oidc::{CallbackParameters, Secret};
+use http::{HeaderMap, Method, header};
+use tokio::net::UnixListener;
+use url::Url;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let listen = arguments.next().ok_or("where to listen?")?;
+    let upstream = arguments.next().ok_or("where is the app?")?.parse()?;
+    let cookie_file = PathBuf::from(arguments.next().ok_or("where to write the cookie?")?);
+
+    let folder = tempfile::tempdir()?;
+    let app = folder.path().join("app.py");
+    fs::write(&app, "")?;
+    let dev = Dev {
+        app: Some(app),
+        common: Common { listen: Some(listen), ..Common::default() },
+        token_lifetime: Some("1d".to_owned()),
+        rotation: None,
+        grace: None,
+        users: Vec::new(),
+        provider_listen: Some("127.0.0.1:0".to_owned()),
+        streamlit: Vec::new(),
+    };
+    let (dev, _) = config::load_dev(&dev, &Environment::new(folder.path().to_owned(), None, []))
+        .map_err(|report| format!("{report:?}"))?;
+    let mut provider = dev.provider(&SystemEntropy)?;
+    provider.scripting = Scripting::On;
+    let provider = DevProvider::bind(provider).await?;
+
+    let mut config = dev.gate(&Url::parse(provider.issuer())?, &SystemEntropy)?;
+    // All sockets that are measured are of one session.
+    config.limits.sockets_per_session = usize::MAX;
+    let engine = gate::engine(&config, gate::open_store(&config)?)?;
+    let cookie = sign_in(&engine, config.public.redirect_uri()).await?;
+    fs::write(cookie_file, format!("freshgate={}", cookie.expose()))?;
+
+    let private = UnixListener::bind(folder.path().join("session-api.sock"))?;
+    let public = gate::bind(config.listen).await?;
+    let upstream_secret = Arc::new(SystemEntropy.token());
+    let gate = GateParts { engine, config, upstream_secret }.open(
+        public,
+        private,
+        upstream,
+        std::future::ready(()),
+    )?;
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?.recv().await;
+    gate.close().await;
+    provider.shutdown().await;
+    Ok(())
+}
+
+/// Goes through a login as a browser would, and yields the id for its cookie.
+async fn sign_in(engine: &Engine, redirect_uri: &Url) -> Result<Secret, Box<dyn Error>> {
+    let started = engine
+        .begin_login(LoginRequest {
+            provider: "default".to_owned(),
+            redirect_uri: redirect_uri.clone(),
+            next: "/".to_owned(),
+            parameters: vec![("auto_login".to_owned(), "ada".to_owned())],
+        })
+        .await?;
+    let request = ProviderRequest {
+        method: Method::GET,
+        url: Url::parse(started.authorize.expose())?,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        answer_limit: 64 * 1024,
+    };
+    let answer = HttpTransport::new(&TransportOptions::default())?.send(request).await?;
+    let callback = Url::parse(answer.header(header::LOCATION).ok_or("the provider sends nobody back")?)?;
+    let callback = CallbackParameters::parse(callback.query().unwrap_or_default())?;
+    let completed = engine.complete_login(&callback, Some(started.sealed_flow.expose())).await?;
+    Ok(completed.id.as_secret().clone())
+}

@@ -1,0 +1,424 @@
+//! The command line: which commands and flags there are, and what they are for.
+//!
+//! Values are taken as they are written. [`crate::config`] reads them, together with the environment and the files, so
+//! that every problem shows in one report instead of one per attempt.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+/// Sign in once, stay signed in: freshgate signs users in with OpenID Connect in front of a data app, keeps their tokens
+/// on the server and refreshes them in the background.
+#[derive(Parser)]
+#[command(
+    name = "freshgate",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "`freshgate COMMAND --help` explains a command, with examples."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `freshgate` can do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Runs a Streamlit app behind the gate.
+    ///
+    /// Streamlit listens on a private port that only the gate knows; the gate listens on the public one. Users sign in with
+    /// the providers in `[auth]` of `.streamlit/secrets.toml`, which is read as Streamlit reads it. `st.login()`,
+    /// `st.logout()`, `st.user` and `st.user.tokens` work unchanged.
+    ///
+    /// Settings come from flags, then from FRESHGATE_* variables, then from freshgate.toml, then from secrets.toml.
+    Run(Run),
+    /// Runs a Streamlit app behind the gate with a development provider: nothing to register.
+    ///
+    /// The provider runs inside freshgate and knows the users you name. Its tokens are short-lived and its refresh tokens
+    /// rotate, so that what happens after two hours in production happens here within minutes. It is for your own machine
+    /// only: it asks for no password.
+    Dev(Dev),
+    /// Shows the sessions of a gate, why they ended, and ends them.
+    ///
+    /// It reads the session store itself, so the gate may be running or not. What it changes, a running gate learns within
+    /// a second: the sockets of a session that was ended close, and its pages return to the app's start. No command here
+    /// shows a token.
+    #[command(subcommand, arg_required_else_help = true)]
+    Sessions(Sessions),
+}
+
+/// What `freshgate sessions` can do.
+#[derive(Subcommand)]
+pub enum Sessions {
+    /// Lists the sessions, one a line.
+    ///
+    /// Of each session it shows the handle, who it is, which provider signed the user in and when, when the access token
+    /// expires, how the last refresh went, and whether the session is live. A handle is shortened, but never to what two
+    /// sessions share.
+    List(ListSessions),
+    /// Shows everything that is known of a session, and why it ended.
+    ///
+    /// What happened to the session is shown as a list: sign-in, refreshes and how they went, the end and its reason. What
+    /// is known of an ended session stays for a week, unless `[session] ended_kept` says otherwise.
+    Show(ShowSession),
+    /// Ends sessions, for good.
+    ///
+    /// Who had such a session must sign in again. Nobody is signed out at the provider.
+    End(EndSessions),
+}
+
+impl Sessions {
+    /// Which sessions it is about.
+    pub fn which(&self) -> &WhichStore {
+        match self {
+            Self::List(list) => &list.which,
+            Self::Show(show) => &show.which,
+            Self::End(end) => &end.which,
+        }
+    }
+}
+
+/// Which sessions: where they are kept, and what opens them.
+#[derive(Args, Default)]
+pub struct WhichStore {
+    /// Where the gate keeps its sessions: `sqlite:PATH`.
+    ///
+    /// [default: sqlite:.freshgate/sessions.db; with --dev: sqlite:.freshgate/dev/sessions.db]
+    /// [env: FRESHGATE_STORE]
+    #[arg(long, value_name = "URL", help_heading = "Which gate")]
+    pub store: Option<String>,
+
+    /// The file with Streamlit's secrets: what seals the sessions is made from its `cookie_secret`.
+    ///
+    /// [default: where Streamlit looks, such as .streamlit/secrets.toml]
+    /// [env: FRESHGATE_SECRETS]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = "Which gate")]
+    pub secrets: Option<PathBuf>,
+
+    /// The file with freshgate's own settings.
+    ///
+    /// [default: freshgate.toml, if there is one]
+    /// [env: FRESHGATE_CONFIG]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = "Which gate")]
+    pub config: Option<PathBuf>,
+
+    /// The sessions of `freshgate dev`.
+    #[arg(long, help_heading = "Which gate")]
+    pub dev: bool,
+}
+
+/// The arguments of `freshgate sessions list`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  Who is signed in:
+      freshgate sessions list
+
+  Why ada was signed out; `show` tells more of one session:
+      freshgate sessions list --ended --user ada
+
+  For a program:
+      freshgate sessions list --json | jq -r '.sessions[].user'")]
+pub struct ListSessions {
+    /// Only sessions of users whose email, name, user name or subject contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub user: Option<String>,
+
+    /// Only sessions of the provider with this name.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+
+    /// Also sessions that ended, for as long as they are remembered.
+    #[arg(long)]
+    pub ended: bool,
+
+    /// No more than this many.
+    #[arg(long, value_name = "NUMBER")]
+    pub limit: Option<usize>,
+
+    /// Prints one JSON document. Times are seconds since 1970.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
+}
+
+/// The arguments of `freshgate sessions show`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  What happened to a session, by the first characters of its handle:
+      freshgate sessions show kQ0aB
+
+  With what the provider says of the user:
+      freshgate sessions show kQ0aB --claims")]
+pub struct ShowSession {
+    /// The session's handle, or as much of its start as no other session shares.
+    #[arg(value_name = "HANDLE", allow_hyphen_values = true)]
+    pub handle: String,
+
+    /// Shows the values of the claims, and not their names alone.
+    #[arg(long)]
+    pub claims: bool,
+
+    /// Prints one JSON document. Times are seconds since 1970.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
+}
+
+/// The arguments of `freshgate sessions end`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  End two sessions:
+      freshgate sessions end kQ0aB 9xZ_1
+
+  Sign a user out everywhere, and ask nothing:
+      freshgate sessions end --user ada@example.com --yes")]
+pub struct EndSessions {
+    /// The sessions' handles, or as much of their starts as no other session shares.
+    ///
+    /// Handles that begin with a dash follow two of them: `end --yes -- -Q0aB`.
+    #[arg(value_name = "HANDLE", required_unless_present = "user", conflicts_with = "user")]
+    pub handles: Vec<String>,
+
+    /// All sessions of the user whose email, name, user name or subject is this, in full.
+    #[arg(long, value_name = "TEXT")]
+    pub user: Option<String>,
+
+    /// Does not ask first. Needed where there is no terminal to ask at.
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
+}
+
+/// The arguments of `freshgate run`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  Run an app whose .streamlit/secrets.toml has an [auth] section:
+      freshgate run app.py
+
+  Listen on every interface, and keep the sessions elsewhere:
+      freshgate run app.py --listen 0.0.0.0:8501 --store sqlite:/var/lib/freshgate/sessions.db
+
+  Hand arguments to Streamlit:
+      freshgate run app.py -- --server.baseUrlPath=reports --server.maxUploadSize=50
+
+  Take the provider from the environment instead of secrets.toml:
+      FRESHGATE_REDIRECT_URI=https://app.example.com/oauth2callback \\
+      FRESHGATE_SERVER_METADATA_URL=https://id.example.com/.well-known/openid-configuration \\
+      FRESHGATE_CLIENT_ID=reports \\
+      FRESHGATE_CLIENT_SECRET_FILE=/run/secrets/client-secret \\
+      FRESHGATE_COOKIE_SECRET_FILE=/run/secrets/cookie-secret \\
+      freshgate run app.py")]
+pub struct Run {
+    /// The app: a Streamlit script, or a folder with a `streamlit_app.py`.
+    #[arg(value_name = "APP.PY", value_hint = ValueHint::FilePath)]
+    pub app: PathBuf,
+
+    /// The flags that `run` and `dev` share.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Arguments for Streamlit, as after `streamlit run app.py`.
+    #[arg(last = true, value_name = "STREAMLIT ARGS")]
+    pub streamlit: Vec<String>,
+}
+
+/// The arguments of `freshgate dev`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  Try an app with sign-in, without registering it anywhere:
+      freshgate dev app.py
+
+  See what the app does when its tokens live for ten seconds:
+      freshgate dev app.py --token-lifetime 10s
+
+  Sign in as one of two users:
+      freshgate dev app.py --user ada --user grace")]
+pub struct Dev {
+    /// The app: a Streamlit script, or a folder with a `streamlit_app.py`. Without it: `streamlit_app.py` in this folder.
+    #[arg(value_name = "APP.PY", value_hint = ValueHint::FilePath)]
+    pub app: Option<PathBuf>,
+
+    /// The flags that `run` and `dev` share.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// How long the provider's access tokens live, such as 30s or 5m.
+    ///
+    /// [default: 300s]
+    /// [env: FRESHGATE_DEV_TOKEN_LIFETIME]
+    #[arg(long, value_name = "DURATION", help_heading = "Development provider")]
+    pub token_lifetime: Option<String>,
+
+    /// Whether each refresh replaces the refresh token: on or off.
+    ///
+    /// [default: on]
+    /// [env: FRESHGATE_DEV_ROTATION]
+    #[arg(long, value_name = "on|off", help_heading = "Development provider")]
+    pub rotation: Option<String>,
+
+    /// How long a replaced refresh token still works.
+    ///
+    /// [default: 0s]
+    /// [env: FRESHGATE_DEV_GRACE]
+    #[arg(long, value_name = "DURATION", help_heading = "Development provider")]
+    pub grace: Option<String>,
+
+    /// A user who can sign in; may be given several times.
+    ///
+    /// [default: ada, grace]
+    /// [env: FRESHGATE_DEV_USERS, separated by commas]
+    #[arg(long = "user", value_name = "NAME", help_heading = "Development provider")]
+    pub users: Vec<String>,
+
+    /// Where the provider listens; a loopback address.
+    ///
+    /// [default: 127.0.0.1:8510]
+    /// [env: FRESHGATE_DEV_PROVIDER_LISTEN]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Development provider")]
+    pub provider_listen: Option<String>,
+
+    /// Arguments for Streamlit, as after `streamlit run app.py`.
+    #[arg(last = true, value_name = "STREAMLIT ARGS")]
+    pub streamlit: Vec<String>,
+}
+
+/// The flags that `run` and `dev` share.
+#[derive(Args, Default)]
+pub struct Common {
+    /// Where browsers reach the gate.
+    ///
+    /// [default: 127.0.0.1:8501]
+    /// [env: FRESHGATE_LISTEN]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+
+    /// Where sessions are kept: `sqlite:PATH`, or `memory:` to lose them at every stop.
+    ///
+    /// [default: sqlite:.freshgate/sessions.db; with dev: sqlite:.freshgate/dev/sessions.db]
+    /// [env: FRESHGATE_STORE]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+
+    /// The file with Streamlit's secrets, `[auth]` among them.
+    ///
+    /// [default: where Streamlit looks, such as .streamlit/secrets.toml]
+    /// [env: FRESHGATE_SECRETS]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub secrets: Option<PathBuf>,
+
+    /// The file with freshgate's own settings.
+    ///
+    /// [default: freshgate.toml, if there is one]
+    /// [env: FRESHGATE_CONFIG]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+
+    /// The Python interpreter that has Streamlit.
+    ///
+    /// [default: the one of the active environment]
+    /// [env: FRESHGATE_PYTHON]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    pub python: Option<PathBuf>,
+
+    /// What is logged: error, warn, info, debug or trace, or a filter such as info,freshgate=debug.
+    ///
+    /// [default: info]
+    /// [env: FRESHGATE_LOG]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How log lines look: text or json.
+    ///
+    /// [default: text]
+    /// [env: FRESHGATE_LOG_FORMAT]
+    #[arg(long, value_name = "text|json")]
+    pub log_format: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn help_of(path: &[&str]) -> String {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut command = &mut command;
+        for name in path {
+            command = command.find_subcommand_mut(name).expect("the command exists");
+        }
+        command.render_long_help().to_string()
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help() {
+        insta::assert_snapshot!("help", help_of(&[]));
+        insta::assert_snapshot!("help_run", help_of(&["run"]));
+        insta::assert_snapshot!("help_dev", help_of(&["dev"]));
+        insta::assert_snapshot!("help_sessions", help_of(&["sessions"]));
+        insta::assert_snapshot!("help_sessions_list", help_of(&["sessions", "list"]));
+        insta::assert_snapshot!("help_sessions_show", help_of(&["sessions", "show"]));
+        insta::assert_snapshot!("help_sessions_end", help_of(&["sessions", "end"]));
+    }
+
+    #[test]
+    fn every_flag_names_its_variable() {
+        for name in ["run", "dev"] {
+            let mut command = Cli::command();
+            let command = command.find_subcommand_mut(name).expect("the command exists");
+            for flag in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+                let help = flag.get_long_help().expect("every flag is explained").to_string();
+                assert!(help.contains("[env: FRESHGATE_"), "{name} --{}: {help}", flag.get_id());
+                assert!(help.contains("[default: "), "{name} --{}: {help}", flag.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_for_streamlit() {
+        let Ok(Cli { command: Command::Run(run) }) = Cli::try_parse_from([
+            "freshgate",
+            "run",
+            "app.py",
+            "--listen",
+            "127.0.0.1:9000",
+            "--",
+            "--server.baseUrlPath",
+            "reports",
+            "--",
+            "--own-flag",
+        ]) else {
+            panic!("the arguments are good")
+        };
+        assert_eq!(run.common.listen.as_deref(), Some("127.0.0.1:9000"));
+        assert_eq!(run.streamlit, ["--server.baseUrlPath", "reports", "--", "--own-flag"]);
+    }
+
+    #[test]
+    fn a_flag_of_streamlit_before_the_dashes_is_refused() {
+        assert!(Cli::try_parse_from(["freshgate", "run", "app.py", "--server.port", "9"]).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! The configuration: reads flags, `FRESHGATE_*` variables, freshgate.toml and Streamlit's own files once, and yields
+//! either values of the right types or one report with every problem, its place and its mend.
+//!
+//! It owns what may be said and what it means. Doing something about it (opening the store, asking the provider) is
+//! others'; what goes wrong there they tell with a [`StartupProblem`], which looks the same.
+
+mod auth;
+mod client_kwargs;
+mod dev;
+mod environment;
+mod freshgate_toml;
+mod item;
+mod limits;
+mod listen;
+mod log;
+mod provider;
+mod public_address;
+mod reading;
+mod redact;
+mod report;
+mod run;
+mod secrets;
+mod sessions;
+mod setting;
+mod source;
+mod state_folder;
+mod store_location;
+mod streamlit_options;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod toml_file;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use freshgate::session::SessionPolicy;
+use freshgate_oidc::Secret;
+
+pub use auth::ExposedTokens;
+pub use dev::{DevConfig, load_dev};
+pub use environment::Environment;
+pub use limits::Limits;
+pub use log::{LogConfig, LogFormat};
+pub use provider::ConfiguredProvider;
+pub use public_address::PublicAddress;
+pub use report::{EXIT_BAD_CONFIGURATION, Look, Problem, Report, Severity, StartupProblem};
+pub use run::load_run;
+pub use sessions::{SessionsConfig, load_sessions};
+pub use setting::{SETTINGS, Setting};
+pub use source::Place;
+pub use store_location::StoreLocation;
+
+/// Everything that the gate is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the gate listens for browsers.
+    pub listen: SocketAddr,
+    /// The address that browsers use.
+    pub public: PublicAddress,
+    /// Where sessions are kept.
+    pub store: StoreLocation,
+    /// How long sessions live and how fresh their tokens are kept.
+    pub session: SessionPolicy,
+    /// What keys are derived from, and what Streamlit signs with.
+    pub cookie_secret: Secret,
+    /// Who signs users in; at least one. The one called `default`, if there is one, comes first.
+    pub providers: Vec<ConfiguredProvider>,
+    /// Which tokens the app may see.
+    pub exposed_tokens: ExposedTokens,
+    /// Limits on what browsers may ask.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: LogConfig,
+    /// The app.
+    pub app: AppConfig,
+    state_folder: PathBuf,
+}
+
+/// The Streamlit app, and how it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppConfig {
+    /// The script.
+    pub script: PathBuf,
+    /// The arguments for `streamlit run`, without those that say where it listens: that is the gate's to say.
+    pub arguments: Vec<String>,
+    /// The interpreter that has Streamlit, if one was named.
+    pub python: Option<PathBuf>,
+    /// Where Streamlit must be told to look for secrets (`secrets.files`); empty: it looks there by itself.
+    pub secrets_files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Makes the folder that the store is in, if it is freshgate's own `.freshgate/`, which is kept out of git.
+    pub fn prepare_store_folder(&self) -> Result<(), StartupProblem> {
+        state_folder::prepare_for(&self.store, &self.state_folder)
+    }
+
+    /// Says where the listener really is. Needed where `listen` has port 0, as in tests: `{port}` in `redirect_uri`
+    /// becomes the port that was chosen.
+    pub fn bound_to(&mut self, listener: SocketAddr) {
+        self.listen = listener;
+        self.public.bound_to(listener);
+    }
+}
+
+/// What `run` and `dev` have in common, read.
+struct Basics {
+    listen: SocketAddr,
+    listen_given: Option<setting::Given>,
+    store: Option<StoreLocation>,
+    session: SessionPolicy,
+    limits: Limits,
+    log: LogConfig,
+    python: Option<PathBuf>,
+}
+
+/// The flags that were given, and what freshgate.toml says.
+fn sources<'a>(
+    common: &crate::cli::Common,
+    mut more_flags: Vec<(&'static str, PathBuf)>,
+    environment: &'a Environment,
+    report: &mut Report,
+) -> setting::Sources<'a> {
+    let texts = [
+        ("listen", &common.listen),
+        ("store", &common.store),
+        ("log", &common.log),
+        ("log-format", &common.log_format),
+    ];
+    let paths = [("secrets", &common.secrets), ("config", &common.config), ("python", &common.python)];
+    let mut flags: Vec<_> =
+        texts.iter().filter_map(|(name, text)| Some((*name, PathBuf::from(text.as_ref()?)))).collect();
+    flags.extend(paths.iter().filter_map(|(name, path)| Some((*name, path.as_ref()?.clone()))));
+    flags.append(&mut more_flags);
+    let file_folder = environment.current_folder().to_owned();
+    let mut sources = setting::Sources { flags, environment, file: item::Table::default(), file_folder };
+    let named = sources.find(setting::CONFIG, report);
+    sources.file = freshgate_toml::read(named.as_ref(), environment, report);
+    if let Some(path) = named.as_ref().and_then(|given| Some(given.folder.join(given.item.as_text()?))) {
+        sources.file_folder = path.parent().map_or_else(|| sources.file_folder.clone(), Path::to_owned);
+    }
+    warn_of_unknown_variables(environment, report);
+    sources
+}
+
+fn basics(
+    sources: &setting::Sources<'_>,
+    streamlit: &streamlit_options::StreamlitOptions,
+    report: &mut Report,
+) -> Basics {
+    let (listen, listen_given) = run::listen(sources, streamlit, report);
+    Basics {
+        listen,
+        listen_given,
+        store: sources.find(setting::STORE, report).and_then(|given| store_location::read(&given, report)),
+        session: run::session(sources, report),
+        limits: limits::read(sources, report),
+        log: log::read(sources, report),
+        python: sources.find(setting::PYTHON, report).and_then(|given| given.path(report)),
+    }
+}
+
+/// A variable that is almost one of ours was meant to be one.
+fn warn_of_unknown_variables(environment: &Environment, report: &mut Report) {
+    let known = || SETTINGS.iter().filter_map(|setting| setting.variable);
+    for name in environment.names_starting("FRESHGATE_") {
+        if known().any(|known| known == name) {
+            continue;
+        }
+        if let Some(meant) =
+            suggest::nearest(name, known()).filter(|meant| strsim::levenshtein(name, meant) <= 2)
+        {
+            report.add(
+                Problem::warning(format!("there is no variable `{name}`"))
+                    .at(&Place::of_variable(name, redact::MASK, true), "has no effect")
+                    .help(format!("did you mean `{meant}`?")),
+            );
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The configuration of `freshgate run`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use freshgate::session::SessionPolicy;
+
+use super::{
+    AppConfig, Config, auth, basics,
+    environment::Environment,
+    listen,
+    provider::Overrides,
+    public_address::{self, Listening},
+    report::{Problem, Report},
+    secrets::{self, Locations},
+    setting::{
+        ABSOLUTE_LIFETIME, ACTIVE_FOR, ENDED_KEPT, Given, LISTEN, MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD,
+        SECRETS, Sources, Written,
+    },
+    sources, state_folder,
+    store_location::StoreLocation,
+    streamlit_options::{self, StreamlitOptions, streamlit_files},
+    suggest,
+};
+
+/// Reads the configuration of `freshgate run`.
+///
+/// With the configuration comes a report of warnings and notes, which may be empty.
+///
+/// # Errors
+/// A report of everything that is wrong; nothing was changed or started.
+pub fn load_run(run: &crate::cli::Run, environment: &Environment) -> Result<(Config, Report), Report> {
+    let mut report = Report::default();
+    let config = read(run, environment, &mut report);
+    match config {
+        Some(config) if !report.has_errors() => Ok((config, report)),
+        _ => Err(report),
+    }
+}
+
+fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -> Option<Config> {
+    let script = script(&run.app, environment, report);
+    let script_folder = script.parent().unwrap_or(environment.current_folder()).to_owned();
+    let sources = sources(&run.common, Vec::new(), environment, report);
+    let streamlit = streamlit_options::read(&run.streamlit, &script_folder, environment, report);
+    let basics = basics(&sources, &streamlit, report);
+
+    let secrets_files = secrets_files(&sources, &streamlit, &script_folder, environment, report);
+    let secrets = secrets::read(&secrets_files, environment, report);
+    let auth = auth::read(&secrets, environment, &|provider| overrides(&sources, provider), report);
+    check_providers(&sources, &auth, report);
+
+    let public_url = sources.find(PUBLIC_URL, report);
+    let listening = Listening { address: basics.listen, given: basics.listen_given.as_ref() };
+    let public = auth.redirect_uri.as_ref().and_then(|given| {
+        public_address::read(given, &listening, &streamlit.base_path, public_url.as_ref(), report)
+    });
+    let state_folder = state_folder::path(environment.current_folder());
+    let tell_secrets = secrets_files.to_tell_streamlit();
+    Some(Config {
+        listen: basics.listen,
+        public: public?,
+        store: basics.store.unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("sessions.db"))),
+        session: basics.session,
+        cookie_secret: auth.cookie_secret?,
+        providers: auth.providers,
+        exposed_tokens: auth.exposed_tokens,
+        limits: basics.limits,
+        log: basics.log,
+        app: AppConfig {
+            script,
+            arguments: streamlit.arguments_behind_the_gate(!tell_secrets.is_empty()),
+            python: basics.python,
+            secrets_files: tell_secrets,
+        },
+        state_folder,
+    })
+}
+
+/// Where secrets are: as we were told, else where Streamlit was told to look, else where it looks by itself.
+pub(super) fn secrets_files(
+    sources: &Sources<'_>,
+    streamlit: &StreamlitOptions,
+    script_folder: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Locations {
+    match sources.find(SECRETS, report) {
+        Some(given) => Locations::Here(given),
+        None if !streamlit.secrets_files.is_empty() => {
+            Locations::OfStreamlit(streamlit.secrets_files.clone())
+        }
+        None => Locations::Usual(streamlit_files("secrets.toml", script_folder, environment)),
+    }
+}
+
+/// The script: the file itself, or `streamlit_app.py` of a folder, as Streamlit has it.
+pub(super) fn script(app: &Path, environment: &Environment, report: &mut Report) -> PathBuf {
+    let mut path = environment.absolute(app);
+    if path.is_dir() {
+        path.push("streamlit_app.py");
+    }
+    if app.to_str().is_some_and(|text| text.starts_with("https://") || text.starts_with("http://")) {
+        report.add(Problem::error("the app is an address").help("download the script, and name the file"));
+    } else if !path.is_file() {
+        report.add(
+            Problem::error(format!("there is no app `{}`", environment.shown(&path)))
+                .help("name your Streamlit script, such as app.py"),
+        );
+    }
+    path
+}
+
+/// Where the gate listens: as it was told itself, else where Streamlit was told to listen.
+pub(super) fn listen(
+    sources: &Sources<'_>,
+    streamlit: &StreamlitOptions,
+    report: &mut Report,
+) -> (SocketAddr, Option<Given>) {
+    let default = listen::loopback(listen::DEFAULT_PORT);
+    if let Some(given) = sources.find(LISTEN, report) {
+        return (listen::read(&given, report).unwrap_or(default), Some(given));
+    }
+    let mut address = default;
+    let mut by = None;
+    if let Some(given) = &streamlit.port
+        && let Some(port) = given.number(1..=65535, report).and_then(|port| u16::try_from(port).ok())
+    {
+        address.set_port(port);
+        by = Some(given);
+    }
+    if let Some(given) = &streamlit.address {
+        match given.item.as_text() {
+            Some("localhost") => {}
+            Some(text) if text.parse::<std::net::IpAddr>().is_ok() => {
+                address.set_ip(text.parse().unwrap_or(address.ip()));
+                by = by.or(Some(given));
+            }
+            _ => report.add(
+                Problem::warning(format!("`{}` has no effect", given.name))
+                    .at(&given.item.place, "not an address of this machine")
+                    .help("say where the gate listens with `--listen ADDRESS:PORT`"),
+            ),
+        }
+    }
+    (address, by.cloned())
+}
+
+pub(super) fn session(sources: &Sources<'_>, report: &mut Report) -> SessionPolicy {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let mut policy = SessionPolicy::default();
+    if let Some(lifetime) = sources
+        .find(ABSOLUTE_LIFETIME, report)
+        // Browsers keep no cookie longer than 400 days (RFC 6265bis section 5.5).
+        .and_then(|given| given.duration(Duration::from_secs(60)..=DAY * 400, report))
+    {
+        policy.absolute_lifetime = lifetime;
+    }
+    if let Some(kept) =
+        sources.find(ENDED_KEPT, report).and_then(|given| given.duration(DAY..=DAY * 400, report))
+    {
+        policy.ended_kept = kept;
+    }
+    if let Some(validity) = sources
+        .find(MIN_VALIDITY, report)
+        .and_then(|given| given.duration(Duration::ZERO..=Duration::from_secs(600), report))
+    {
+        policy.min_validity = validity;
+    }
+    if let Some(ahead) = sources.find(REFRESH_AHEAD, report).and_then(|given| given.yes_or_no(report)) {
+        policy.refresh_ahead = ahead;
+    }
+    if let Some(active_for) =
+        sources.find(ACTIVE_FOR, report).and_then(|given| given.duration(Duration::ZERO..=DAY, report))
+    {
+        policy.active_for = active_for;
+    }
+    policy
+}
+
+/// What `[provider.NAME]` says of a provider.
+fn overrides(sources: &Sources<'_>, provider: &str) -> Overrides {
+    let Some(table) = sources.file.get("provider").and_then(|item| item.as_table()) else {
+        return Overrides::default();
+    };
+    let Some(table) = table.get(provider).and_then(|item| item.as_table()) else {
+        return Overrides::default();
+    };
+    let given = |key: &str| {
+        Some(Given {
+            name: format!("provider.{provider}.{key}"),
+            item: table.get(key)?.clone(),
+            written: Written::Toml,
+            folder: sources.file_folder.clone(),
+        })
+    };
+    Overrides {
+        issuer: given("issuer"),
+        ca_file: given("ca_file"),
+        timeout: given("timeout"),
+        clock_leeway: given("clock_leeway"),
+        offline_access: given("offline_access"),
+        userinfo: given("userinfo"),
+        lost_answer: given("lost_answer"),
+        grace: given("grace"),
+        refreshes_in_flight: given("refreshes_in_flight"),
+    }
+}
+
+/// A `[provider.NAME]` without an `[auth.NAME]` is a slip of the pen.
+fn check_providers(sources: &Sources<'_>, auth: &auth::Auth, report: &mut Report) {
+    let Some(table) = sources.file.get("provider").and_then(|item| item.as_table()) else { return };
+    if auth.described.is_empty() {
+        return;
+    }
+    for entry in table.entries.iter().filter(|entry| !auth.described.contains(&entry.key)) {
+        let names: Vec<&str> = auth.described.iter().map(String::as_str).collect();
+        report.add(
+            Problem::error(format!("there is no provider `{}`", entry.key))
+                .at(&entry.key_place, "not among the providers of `[auth]`")
+                .help(suggest::choice(&entry.key, &names)),
+        );
+    }
+}

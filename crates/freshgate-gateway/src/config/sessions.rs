@@ -1,0 +1,126 @@
+//! The configuration of `freshgate sessions`: where the sessions are, and what opens them.
+
+use std::path::{Path, PathBuf};
+
+use freshgate::session::SessionPolicy;
+use freshgate_oidc::Secret;
+
+use super::{
+    auth,
+    environment::Environment,
+    report::{Problem, Report},
+    run, secrets,
+    setting::{STORE, Sources},
+    sources, state_folder, store_location,
+    store_location::StoreLocation,
+    streamlit_options,
+};
+
+/// What `freshgate sessions` was told, checked.
+#[derive(Clone, Debug)]
+pub struct SessionsConfig {
+    /// The SQLite file with the sessions.
+    pub store: PathBuf,
+    /// What the keys that open them are made from.
+    pub cookie_secret: Secret,
+    /// How long is kept what is known of a session that is ended.
+    pub session: SessionPolicy,
+}
+
+/// Reads what `freshgate sessions` needs, from where `run` (or `dev`) reads it. Nothing else has to be there: no app, no
+/// client id, no address.
+///
+/// With the configuration comes a report of warnings and notes, which may be empty.
+///
+/// # Errors
+/// A report of everything that is wrong.
+pub fn load_sessions(
+    which: &crate::cli::WhichStore,
+    environment: &Environment,
+) -> Result<(SessionsConfig, Report), Report> {
+    let mut report = Report::default();
+    let config = read(which, environment, &mut report);
+    match config {
+        Some(config) if !report.has_errors() => Ok((config, report)),
+        _ => Err(report),
+    }
+}
+
+fn read(
+    which: &crate::cli::WhichStore,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<SessionsConfig> {
+    let common = crate::cli::Common {
+        store: which.store.clone(),
+        secrets: which.secrets.clone(),
+        config: which.config.clone(),
+        ..Default::default()
+    };
+    let sources = sources(&common, Vec::new(), environment, report);
+    let session = run::session(&sources, report);
+    let folder = state_folder::path(environment.current_folder());
+    let folder = if which.dev { folder.join("dev") } else { folder };
+    let store = store(&sources, folder.join("sessions.db"), which.dev, environment, report);
+    let cookie_secret = if which.dev {
+        dev_secret(&folder.join("cookie-secret"), environment, report)
+    } else {
+        let here = environment.current_folder();
+        let streamlit = streamlit_options::read(&[], here, environment, report);
+        let files = run::secrets_files(&sources, &streamlit, here, environment, report);
+        auth::read_cookie_secret(&secrets::read(&files, environment, report), environment, report)
+    };
+    Some(SessionsConfig { store: store?, cookie_secret: cookie_secret?, session })
+}
+
+fn store(
+    sources: &Sources<'_>,
+    default: PathBuf,
+    dev: bool,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<PathBuf> {
+    let given = sources.find(STORE, report);
+    let path = match &given {
+        Some(given) => match store_location::read(given, report)? {
+            StoreLocation::Sqlite(path) => path,
+            StoreLocation::Memory => {
+                let help = "start the gate with `--store sqlite:PATH`, and name the same here";
+                return given.refuse("only the gate itself sees sessions in its memory", help, report);
+            }
+        },
+        None => default,
+    };
+    if path.is_file() {
+        return Some(path);
+    }
+    match &given {
+        Some(given) => given.refuse("there is no such file", "name the store of the gate", report),
+        None => {
+            report.add(absent(&path, dev, environment));
+            None
+        }
+    }
+}
+
+fn absent(path: &Path, dev: bool, environment: &Environment) -> Problem {
+    let problem = Problem::error(format!("there is no session store `{}`", environment.shown(path))).help(
+        "run this in the folder that the gate was started in, or name its store: `--store sqlite:PATH`",
+    );
+    if dev { problem } else { problem.help("for the sessions of `freshgate dev`, add `--dev`") }
+}
+
+/// The secret that `freshgate dev` made and kept. None is made here: a new one would open nothing.
+fn dev_secret(file: &Path, environment: &Environment, report: &mut Report) -> Option<Secret> {
+    match state_folder::read_secret(file) {
+        Ok(secret) => Some(secret),
+        Err(error) => {
+            report.add(
+                Problem::error(format!("cannot read `{}`", environment.shown(file)))
+                    .note(error.to_string())
+                    .help("run this in the folder that `freshgate dev` was started in"),
+            );
+            None
+        }
+    }
+}

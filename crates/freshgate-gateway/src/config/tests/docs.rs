@@ -1,0 +1,44 @@
+//! docs/configuration.md has every key, flag and variable.
+
+use clap::CommandFactory as _;
+
+use super::{super::SETTINGS, Case};
+use crate::cli::Cli;
+
+const DOCS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md"));
+
+#[test]
+fn every_setting_is_documented() {
+    for setting in SETTINGS {
+        let flag = setting.flag.map(|flag| format!("--{flag}"));
+        let key = setting.key.map(|key| key.rsplit_once('.').map_or(key, |(_, last)| last).to_owned());
+        for name in [key, flag, setting.variable.map(str::to_owned)].into_iter().flatten() {
+            assert!(DOCS.contains(&format!("`{name}`")), "docs/configuration.md does not have `{name}`");
+        }
+    }
+}
+
+#[test]
+fn the_example_is_good() {
+    let (_, example) = DOCS.split_once("```toml\n").expect("there is an example");
+    let (example, _) = example.split_once("```").expect("it ends");
+    let example = example.replace("/etc/ssl/company.pem", "company.pem");
+    let case = Case::with_freshgate_toml(&example).file("company.pem", "-----BEGIN CERTIFICATE-----\n");
+    assert_eq!(case.config(&[]).listen.to_string(), "0.0.0.0:8501");
+}
+
+#[test]
+fn every_flag_is_a_setting_and_every_setting_with_a_flag_has_one() {
+    let command = Cli::command();
+    let flags: Vec<&str> = command
+        .get_subcommands()
+        .flat_map(|command| command.get_arguments())
+        .filter_map(|argument| argument.get_long())
+        .collect();
+    for flag in &flags {
+        assert!(SETTINGS.iter().any(|setting| setting.flag == Some(flag)), "--{flag}");
+    }
+    for flag in SETTINGS.iter().filter_map(|setting| setting.flag) {
+        assert!(flags.contains(&flag), "--{flag}");
+    }
+}

@@ -1,0 +1,344 @@
+//! What good configurations come to.
+
+use std::time::Duration;
+
+use freshgate::provider::{LostAnswer, OfflineAccess, Refreshing};
+use freshgate_oidc::{ClientAuthMethod, ExpectedIssuer};
+
+use super::{super::*, Case, GOOD};
+
+#[test]
+fn a_plain_app() {
+    let case = Case::with_secrets(GOOD);
+    let (config, report) = case.run(&[]).unwrap();
+    assert!(report.is_empty(), "{report:?}");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8501");
+    assert_eq!(config.public.origin().as_str(), "http://localhost:8501/");
+    assert_eq!(config.public.base_path(), "");
+    assert!(!config.public.is_https());
+    assert_eq!(config.store, StoreLocation::Sqlite(case.path(".freshgate/sessions.db")));
+    assert_eq!(config.session.absolute_lifetime, Duration::from_secs(30 * 24 * 3600));
+    assert!(config.session.refresh_ahead);
+    assert_eq!(config.session.active_for, Duration::from_secs(600));
+    assert_eq!(config.cookie_secret.expose(), "hunter2-0123456789-0123456789-0123456789");
+    assert_eq!(config.exposed_tokens, ExposedTokens::default());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log, LogConfig { filter: "info".into(), format: LogFormat::Text });
+    assert_eq!(config.app.script, case.path("app.py"));
+    assert!(config.app.secrets_files.is_empty() && config.app.arguments.is_empty());
+    let [provider] = config.providers.as_slice() else { panic!("one provider") };
+    let provider = &provider.provider;
+    assert_eq!(provider.name, "default");
+    assert_eq!(provider.client_id, "reports");
+    assert_eq!(provider.client_secret.as_ref().unwrap().expose(), "hunter2-of-the-client");
+    assert_eq!(provider.scope, "openid email profile");
+    assert_eq!(provider.authorize_parameters, [("prompt".to_owned(), "select_account".to_owned())]);
+    assert_eq!(provider.issuer, ExpectedIssuer::OfMetadataUrl(provider.metadata_url.clone()));
+    assert_eq!(provider.offline_access, OfflineAccess::IfListed);
+    assert!(provider.userinfo && provider.client_auth_method.is_none());
+}
+
+#[test]
+fn nothing_secret_is_in_its_debug() {
+    assert!(!format!("{:?}", Case::with_secrets(GOOD).config(&[])).contains("hunter2"));
+}
+
+#[test]
+fn flags_come_before_variables_before_freshgate_toml() {
+    let file = "listen = \"127.0.0.1:3\"\nstore = \"sqlite:file.db\"\npublic_url = \"http://localhost:8501\"\n[log]\nfilter = \"error\"\nformat = \"json\"\n";
+    let case = Case::with_freshgate_toml(file)
+        .variable("FRESHGATE_LISTEN", "127.0.0.1:2")
+        .variable("FRESHGATE_LOG", "warn");
+    let config = case.config(&["--listen", "127.0.0.1:1"]);
+    assert_eq!(config.listen.port(), 1);
+    assert_eq!(config.log, LogConfig { filter: "warn".into(), format: LogFormat::Json });
+    assert_eq!(config.store, StoreLocation::Sqlite(case.path("file.db")));
+    assert_eq!(case.config(&[]).listen.port(), 2);
+    assert_eq!(
+        case.config(&["--listen", "127.0.0.1:1"]).public.redirect_uri().port(),
+        Some(8501),
+        "as public_url says"
+    );
+}
+
+#[test]
+fn how_sessions_are_kept_fresh() {
+    let file = "[session]\nrefresh_ahead = false\nactive_for = \"1h\"\nmin_validity = \"1m\"\n";
+    let case = Case::with_freshgate_toml(file);
+    let session = case.config(&[]).session;
+    assert!(!session.refresh_ahead);
+    assert_eq!(session.active_for, Duration::from_secs(3600));
+    assert_eq!(session.min_validity, Duration::from_secs(60));
+    let case =
+        case.variable("FRESHGATE_SESSION_REFRESH_AHEAD", "on").variable("FRESHGATE_SESSION_ACTIVE_FOR", "0s");
+    let session = case.config(&[]).session;
+    assert!(session.refresh_ahead);
+    assert_eq!(session.active_for, Duration::ZERO, "only those with an open socket are active");
+}
+
+#[test]
+fn paths_start_where_they_are_written() {
+    let case = Case::with_secrets(GOOD)
+        .file("etc/gate.toml", "store = \"sqlite:x.db\"\npython = \"venv/bin/python\"\n");
+    let config = case.config(&["--config", "etc/gate.toml"]);
+    assert_eq!(config.store, StoreLocation::Sqlite(case.path("etc/x.db")));
+    assert_eq!(config.app.python, Some(case.path("etc/venv/bin/python")));
+    let config = case.config(&["--config", "etc/gate.toml", "--store", "sqlite:y.db"]);
+    assert_eq!(config.store, StoreLocation::Sqlite(case.path("y.db")));
+}
+
+#[test]
+fn the_port_of_redirect_uri_follows_the_listener() {
+    let case = Case::with_auth("8501", "{port}");
+    let mut config = case.config(&["--listen", "127.0.0.1:9000"]);
+    assert_eq!(config.public.redirect_uri().as_str(), "http://localhost:9000/oauth2callback");
+    config.bound_to("127.0.0.1:1234".parse().unwrap());
+    assert_eq!(config.public.redirect_uri().as_str(), "http://localhost:1234/oauth2callback");
+    let mut config = Case::with_secrets(GOOD).config(&[]);
+    config.bound_to("127.0.0.1:1234".parse().unwrap());
+    assert_eq!(config.public.redirect_uri().port(), Some(8501), "without {{port}} it stays");
+}
+
+#[test]
+fn https_has_a_proxy_in_front_and_any_port() {
+    let case = Case::with_auth("http://localhost:8501", "https://app.example.com");
+    let (config, report) = case.run(&["--listen", "127.0.0.1:9000"]).unwrap();
+    assert!(report.is_empty() && config.public.is_https());
+    assert_eq!(config.public.origin().as_str(), "https://app.example.com/");
+}
+
+#[test]
+fn loopback_addresses_may_be_plain_http() {
+    for host in ["localhost", "127.0.0.1", "[::1]", "app.localhost"] {
+        Case::with_auth("localhost", host).config(&[]);
+    }
+}
+
+#[test]
+fn the_base_path_comes_from_streamlit() {
+    let auth = GOOD.replace("8501/oauth2callback", "8501/reports/v2/oauth2callback");
+    let in_file = |path| Case::with_secrets(&auth).file(path, "[server]\nbaseUrlPath = \"/reports/v2/\"\n");
+    for (case, arguments) in [
+        (Case::with_secrets(&auth), &["--", "--server.baseUrlPath", "reports/v2"][..]),
+        (Case::with_secrets(&auth), &["--", "--server.baseUrlPath=/reports/v2/"]),
+        (Case::with_secrets(&auth).variable("STREAMLIT_SERVER_BASE_URL_PATH", "reports/v2"), &[]),
+        (in_file(".streamlit/config.toml"), &[]),
+        (in_file("../home/.streamlit/config.toml"), &[]),
+        // The flag wins over the variable, the variable over the file.
+        (
+            Case::with_secrets(&auth).variable("STREAMLIT_SERVER_BASE_URL_PATH", "other"),
+            &["--", "--server.baseUrlPath", "reports/v2"],
+        ),
+        (
+            Case::with_secrets(&auth)
+                .file(".streamlit/config.toml", "[server]\nbaseUrlPath = \"other\"\n")
+                .variable("STREAMLIT_SERVER_BASE_URL_PATH", "reports/v2"),
+            &[],
+        ),
+        // `env:NAME` in the file stands for a variable.
+        (
+            Case::with_secrets(&auth)
+                .file(".streamlit/config.toml", "[server]\nbaseUrlPath = \"env:BASE\"\n")
+                .variable("BASE", "reports/v2"),
+            &[],
+        ),
+    ] {
+        let config = case.config(arguments);
+        assert_eq!(config.public.base_path(), "/reports/v2");
+        assert_eq!(config.public.start().as_str(), "http://localhost:8501/reports/v2/");
+    }
+}
+
+#[test]
+fn the_gate_takes_streamlits_place() {
+    let case = Case::with_auth("8501", "9000");
+    let config = case.config(&[
+        "--",
+        "--server.port",
+        "9000",
+        "--server.address=0.0.0.0",
+        "--server.headless",
+        "true",
+    ]);
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9000");
+    assert_eq!(config.app.arguments, ["--server.headless", "true"]);
+    let case = Case::with_auth("8501", "9000").file(".streamlit/config.toml", "[server]\nport = 9000\n");
+    assert_eq!(case.config(&[]).listen.to_string(), "127.0.0.1:9000");
+}
+
+#[test]
+fn the_last_secrets_file_with_auth_wins_as_a_whole() {
+    let other = GOOD.replace("reports", "at-home").replace("[auth]", "[auth]\nexpose_tokens = \"id\"");
+    let config = Case::with_secrets(GOOD).file("../home/.streamlit/secrets.toml", &other).config(&[]);
+    assert_eq!(config.providers[0].provider.client_id, "reports");
+    assert!(!config.exposed_tokens.id, "nothing of the other file's [auth] is left");
+    let config = Case::with_secrets("x = 1\n").file("../home/.streamlit/secrets.toml", &other).config(&[]);
+    assert_eq!(config.providers[0].provider.client_id, "at-home");
+}
+
+#[test]
+fn secrets_beside_the_script() {
+    let case = Case::new().file("apps/app.py", "").file("apps/.streamlit/secrets.toml", GOOD);
+    let run =
+        crate::cli::Run { app: "apps".into(), common: crate::cli::Common::default(), streamlit: Vec::new() };
+    assert!(load_run(&run, &case.environment()).is_err(), "apps has no streamlit_app.py");
+    let run = crate::cli::Run { app: "apps/app.py".into(), ..run };
+    assert!(load_run(&run, &case.environment()).is_ok());
+}
+
+#[test]
+fn secrets_elsewhere() {
+    let case = Case::new().file("etc/secrets.toml", GOOD);
+    let config = case.config(&["--secrets", "etc/secrets.toml"]);
+    assert_eq!(config.app.secrets_files, [case.path("etc/secrets.toml")], "Streamlit must be told");
+    let config = case.config(&["--secrets", "etc/secrets.toml", "--", "--secrets.files=other.toml", "--x"]);
+    assert_eq!(config.app.arguments, ["--x"], "and nothing else");
+    let config = case.config(&["--", "--secrets.files", "etc/secrets.toml"]);
+    assert_eq!(config.app.arguments, ["--secrets.files", "etc/secrets.toml"]);
+    assert!(config.app.secrets_files.is_empty(), "Streamlit is told already");
+    let case =
+        case.file(".streamlit/config.toml", "[secrets]\nfiles = [\"missing.toml\", \"etc/secrets.toml\"]\n");
+    assert!(case.config(&[]).app.secrets_files.is_empty(), "Streamlit knows");
+}
+
+#[test]
+fn secrets_in_a_folder() {
+    let case = Case::new()
+        .file("mnt/auth/redirect_uri", "http://localhost:8501/oauth2callback\n")
+        .file("mnt/auth/cookie_secret", "hunter2-0123456789-0123456789-0123456789\n")
+        .file("mnt/auth/client_id", "reports\n")
+        .file("mnt/auth/client_secret", "hunter2-of-the-client\n")
+        .file("mnt/auth/server_metadata_url", "https://id.example.com/.well-known/openid-configuration\n");
+    let config = case.config(&["--secrets", "mnt"]);
+    assert_eq!(
+        config.providers[0].provider.client_secret.as_ref().unwrap().expose(),
+        "hunter2-of-the-client"
+    );
+}
+
+#[test]
+fn everything_from_the_environment() {
+    let case = Case::new()
+        .file("secret.txt", "hunter2-of-the-client\n")
+        .variable("FRESHGATE_REDIRECT_URI", "https://app.example.com/oauth2callback")
+        .variable("FRESHGATE_COOKIE_SECRET", "hunter2-0123456789-0123456789-0123456789")
+        .variable("FRESHGATE_CLIENT_ID", "reports")
+        .variable("FRESHGATE_CLIENT_SECRET_FILE", "secret.txt")
+        .variable("FRESHGATE_SERVER_METADATA_URL", "https://id.example.com/.well-known/openid-configuration")
+        .variable("FRESHGATE_SCOPE", "openid groups")
+        .variable("FRESHGATE_EXPOSE_TOKENS", "id, access");
+    let (config, report) = case.run(&[]).unwrap();
+    assert!(report.is_empty(), "{report:?}");
+    let provider = &config.providers[0].provider;
+    assert_eq!(provider.client_secret.as_ref().unwrap().expose(), "hunter2-of-the-client");
+    assert_eq!(provider.scope, "openid groups");
+    assert_eq!(config.exposed_tokens, ExposedTokens { id: true, access: true });
+}
+
+#[test]
+fn exposed_tokens() {
+    for (value, id, access) in [
+        ("\"id\"", true, false),
+        ("[\"access\"]", false, true),
+        ("[\"id\", \"access\"]", true, true),
+        ("[]", false, false),
+    ] {
+        let config = Case::with_secrets(&format!("{GOOD}expose_tokens = {value}\n")).config(&[]);
+        assert_eq!(config.exposed_tokens, ExposedTokens { id, access }, "{value}");
+    }
+}
+
+#[test]
+fn named_providers() {
+    let named = format!(
+        "{GOOD}\n[auth.keycloak]\nclient_id = \"k\"\nclient_secret = \"hunter2\"\nserver_metadata_url = \"https://k.example.com/realm/.well-known/openid-configuration\"\n\
+         client_kwargs = {{ scope = [\"openid\", \"groups\"], prompt = \"login\", token_endpoint_auth_method = \"client_secret_post\", audience = \"api\", max_age = 600, verify = \"ca.pem\", timeout = 3 }}\n\
+         authorize_params = {{ kc_idp_hint = \"github\" }}\n"
+    );
+    let case = Case::with_secrets(&named)
+        .file("ca.pem", "-----BEGIN CERTIFICATE-----\n")
+        .file("freshgate.toml", "[provider.keycloak]\nissuer = \"https://k.example.com/realm\"\noffline_access = \"never\"\nuserinfo = false\nclock_leeway = \"1m\"\nlost_answer = \"retry\"\ngrace = \"20s\"\nrefreshes_in_flight = 8\n");
+    let (config, report) = case.run(&[]).unwrap();
+    assert!(report.is_empty(), "{report:?}");
+    let [default, keycloak] = config.providers.as_slice() else { panic!("two providers") };
+    assert_eq!(default.provider.name, "default");
+    assert_eq!(keycloak.transport.timeout, Duration::from_secs(3));
+    assert_eq!(keycloak.transport.extra_roots.len(), 1);
+    let keycloak = &keycloak.provider;
+    assert_eq!(keycloak.name, "keycloak");
+    assert_eq!(keycloak.scope, "openid groups");
+    assert_eq!(keycloak.client_auth_method, Some(ClientAuthMethod::ClientSecretPost));
+    assert_eq!(keycloak.issuer.to_string(), "https://k.example.com/realm");
+    assert_eq!(keycloak.offline_access, OfflineAccess::Never);
+    assert_eq!(keycloak.clock_leeway, Duration::from_secs(60));
+    assert_eq!(keycloak.refreshing.lost_answer, Some(LostAnswer::RetryWithin(Duration::from_secs(20))));
+    assert_eq!(keycloak.refreshing.requests_in_flight.get(), 8);
+    assert_eq!(default.provider.refreshing, Refreshing::default());
+    assert!(!keycloak.userinfo);
+    let parameters: Vec<(&str, &str)> =
+        keycloak.authorize_parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(
+        parameters,
+        [("prompt", "login"), ("audience", "api"), ("max_age", "600"), ("kc_idp_hint", "github")]
+    );
+}
+
+#[test]
+fn what_becomes_of_a_lost_answer() {
+    let table = [
+        ("", None),
+        ("lost_answer = \"auto\"", None),
+        ("lost_answer = \"retry\"", Some(LostAnswer::RetryOnce)),
+        ("lost_answer = \"retry_always\"", Some(LostAnswer::RetryAlways)),
+        ("lost_answer = \"sign_in_again\"", Some(LostAnswer::SignInAgain)),
+        ("grace = \"2m\"", Some(LostAnswer::RetryWithin(Duration::from_secs(120)))),
+        ("grace = \"2m\"\nlost_answer = \"auto\"", Some(LostAnswer::RetryWithin(Duration::from_secs(120)))),
+    ];
+    for (written, expected) in table {
+        let config = Case::with_freshgate_toml(&format!("[provider.default]\n{written}\n")).config(&[]);
+        assert_eq!(config.providers[0].provider.refreshing.lost_answer, expected, "{written}");
+    }
+}
+
+#[test]
+fn only_named_providers() {
+    let auth = GOOD.replace("client_id", "[auth.idp]\nclient_id");
+    let config = Case::with_secrets(&auth).config(&[]);
+    assert_eq!(config.providers.len(), 1);
+    assert_eq!(config.providers[0].provider.name, "idp");
+    // A section called `default` is the default provider, before what [auth] itself says.
+    let auth = format!(
+        "{GOOD}\n[auth.default]\nclient_id = \"other\"\nclient_secret = \"hunter2\"\nserver_metadata_url = \"https://o.example.com/.well-known/openid-configuration\"\n"
+    );
+    let config = Case::with_secrets(&auth).config(&[]);
+    assert_eq!(config.providers.len(), 1);
+    assert_eq!(config.providers[0].provider.client_id, "other");
+}
+
+#[test]
+fn a_public_client_needs_no_secret() {
+    let auth = GOOD.replace(
+        "client_secret = \"hunter2-of-the-client\"",
+        "client_kwargs = { token_endpoint_auth_method = \"none\", prompt = \"\" }",
+    );
+    let config = Case::with_secrets(&auth).config(&[]);
+    assert!(config.providers[0].provider.client_secret.is_none());
+    assert!(config.providers[0].provider.authorize_parameters.is_empty(), "an empty prompt is not sent");
+}
+
+#[test]
+fn unknown_keys_of_auth_are_tolerated() {
+    let (_, report) =
+        Case::with_secrets(&format!("{GOOD}colour = \"red\"\nserver_metadata = \"x\"\n")).run(&[]).unwrap();
+    assert!(report.is_empty(), "{report:?}");
+}
+
+#[test]
+fn the_store_folder_is_made() {
+    let case = Case::with_secrets(GOOD);
+    case.config(&[]).prepare_store_folder().unwrap();
+    assert_eq!(std::fs::read_to_string(case.path(".freshgate/.gitignore")).unwrap(), "*\n");
+    let case = Case::with_secrets(GOOD);
+    case.config(&["--store", "memory:"]).prepare_store_folder().unwrap();
+    assert!(!case.path(".freshgate").exists());
+}

@@ -1,0 +1,333 @@
+//! The one place where the parts are put together: store, engine, guard, reverse proxy, session API.
+
+use std::{
+    collections::VecDeque, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc,
+    time::Duration,
+};
+
+use freshgate::{
+    Engine,
+    clock::{Clock, SystemClock, SystemEntropy},
+    engine::{EngineParts, Opened},
+    events::SessionEvent,
+    keyring::Keyring,
+    provider::{HttpTransport, MetadataUnavailable, Provider},
+    session::SessionKey,
+    store::{MemoryStore, SqliteStore, Store, StoreError},
+};
+use freshgate_oidc::{MetadataError, Secret};
+use freshgate_web::{Gate, GateConfig, GateLayer};
+use futures_util::future::join_all;
+use http::uri::Scheme;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::broadcast::error::RecvError,
+    time::{Instant, MissedTickBehavior, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Layer;
+
+use crate::{
+    config::{Config, ConfiguredProvider, StartupProblem, StoreLocation},
+    listener::{Listener, ListenerLimits},
+    session_api::SessionApi,
+    upstream::{ProxyOptions, ReverseProxy, StillOpen, Tunnels},
+};
+
+/// How long the sockets of an ended session stay open. The app was told and holds nothing of the session any more; what
+/// its pages still have to be shown, such as a way to sign in again, goes over these sockets.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often sessions with an open socket are looked at, for those whose lifetime is over.
+const LIFETIME_LOOK: Duration = Duration::from_secs(5);
+/// How long requests may take to finish when the gate stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Binds the public address.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, StartupProblem> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let problem = match error.kind() {
+            io::ErrorKind::AddrInUse => StartupProblem::new(format!("the address {address} is taken")).mend(
+                "stop the program that listens there, or choose another address: `--listen 127.0.0.1:8502`",
+            ),
+            io::ErrorKind::PermissionDenied => StartupProblem::new(format!(
+                "the address {address} may not be used"
+            ))
+            .mend("ports below 1024 are reserved: choose a higher one, such as `--listen 127.0.0.1:8501`"),
+            io::ErrorKind::AddrNotAvailable => {
+                StartupProblem::new(format!("the address {address} is not this machine's"))
+                    .mend("listen on 127.0.0.1 for this machine alone, on 0.0.0.0 for every network")
+            }
+            _ => StartupProblem::new(format!("cannot listen on {address}")),
+        };
+        problem.at("--listen").because(&error)
+    })
+}
+
+/// Opens the session store.
+pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartupProblem> {
+    let path = match &config.store {
+        StoreLocation::Memory => return Ok(Arc::new(MemoryStore::new())),
+        StoreLocation::Sqlite(path) => path,
+    };
+    config.prepare_store_folder()?;
+    let opened = SqliteStore::open(path);
+    Ok(Arc::new(opened.map_err(|error| store_problem(path, &error))?))
+}
+
+/// What to say of a store that does not open.
+pub(crate) fn store_problem(path: &Path, error: &StoreError) -> StartupProblem {
+    let at = format!("sqlite:{}", path.display());
+    match error {
+        StoreError::NewerSchema { .. } => {
+            StartupProblem::new("the session store was written by a newer freshgate")
+                .at(at)
+                .because(error)
+                .mend("run that version or a later one, or choose another store: `--store sqlite:PATH`")
+        }
+        _ => StartupProblem::new("the session store cannot be opened").at(at).because(error).mend(
+            "name a path that you can write to: `--store sqlite:PATH`, or `--store memory:` to keep nothing",
+        ),
+    }
+}
+
+/// Puts the engine together.
+pub fn engine(config: &Config, store: Arc<dyn Store>) -> Result<Engine, StartupProblem> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let providers = config
+        .providers
+        .iter()
+        .map(|configured| provider(configured, clock.clone()))
+        .collect::<Result<_, _>>()?;
+    Ok(Engine::new(EngineParts {
+        store,
+        keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
+        clock,
+        entropy: Arc::new(SystemEntropy),
+        providers,
+        policy: config.session.clone(),
+    }))
+}
+
+fn provider(configured: &ConfiguredProvider, clock: Arc<dyn Clock>) -> Result<Provider, StartupProblem> {
+    let transport = HttpTransport::new(&configured.transport).map_err(|error| {
+        StartupProblem::new("connections to the provider cannot be set up")
+            .at(section(&configured.provider.name))
+            .because(&error)
+    })?;
+    Ok(Provider::new(configured.provider.clone(), Arc::new(transport), clock))
+}
+
+fn section(provider: &str) -> String {
+    if provider == "default" { "[auth]".to_owned() } else { format!("[auth.{provider}]") }
+}
+
+/// Asks every provider for its metadata.
+///
+/// What is wrong for good is a problem: a wrong address, another issuer. A provider that is merely away is none: sessions
+/// that are open go on, and it is asked again at the next login.
+pub async fn ask_providers(engine: &Engine) -> Vec<StartupProblem> {
+    let asked =
+        join_all(engine.providers().map(async |provider| (provider, provider.metadata().await))).await;
+    let mut problems = Vec::new();
+    for (provider, answer) in asked {
+        let Err(error) = answer else { continue };
+        if !error.is_misconfiguration() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                provider = provider.name(),
+                error,
+                "the provider does not answer; nobody can sign in until it does"
+            );
+            continue;
+        }
+        let what = format!("the provider `{}` cannot be used", provider.name());
+        let at = format!("{} server_metadata_url", section(provider.name()));
+        problems.push(StartupProblem::new(what).at(at).because(&error).mend(mend(&error)));
+    }
+    problems
+}
+
+fn mend(error: &MetadataUnavailable) -> &'static str {
+    match error {
+        MetadataUnavailable::Unusable { source, .. }
+            if matches!(**source, MetadataError::IssuerMismatch { .. }) =>
+        {
+            "set server_metadata_url to the address under the issuer that the provider names; if the two really differ, \
+             name the issuer in freshgate.toml: [provider.NAME] issuer = \"…\""
+        }
+        MetadataUnavailable::Unusable { .. } => {
+            "ask the people who run the provider: its metadata breaks the specification"
+        }
+        _ => {
+            "set server_metadata_url to the provider's metadata address; it usually ends with \
+             /.well-known/openid-configuration"
+        }
+    }
+}
+
+/// A gate that is put together and not open yet.
+pub struct GateParts {
+    /// The engine.
+    pub engine: Engine,
+    /// What it was told.
+    pub config: Config,
+    /// By what the app proves itself to the session API.
+    pub upstream_secret: Arc<Secret>,
+}
+
+/// The tasks of an open gate.
+pub struct OpenGate {
+    engine: Engine,
+    listener: tokio::task::JoinHandle<()>,
+    tasks: TaskTracker,
+    finish: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl GateParts {
+    /// Opens the gate in front of the app at `upstream`: browsers on `public`, the app itself on `private`.
+    ///
+    /// The app can ask at once. Browsers that connect before the app is `ready` wait until it is.
+    pub fn open(
+        self,
+        public: TcpListener,
+        private: UnixListener,
+        upstream: SocketAddr,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<OpenGate, StartupProblem> {
+        let Self { engine, config, upstream_secret } = self;
+        let scheme = if config.public.is_https() { Scheme::HTTPS } else { Scheme::HTTP };
+        let tunnels = Tunnels::of(engine.clone());
+        let proxy = ReverseProxy::new(
+            ProxyOptions {
+                sockets_per_session: config.limits.sockets_per_session,
+                ..ProxyOptions::new(upstream, scheme)
+            },
+            tunnels.clone(),
+            StoredSessions(engine.clone()),
+        );
+        let service = guard(&engine, &config)?.layer(proxy);
+        let limits = ListenerLimits {
+            connections: config.limits.connections,
+            request_head: config.limits.request_header_bytes,
+            ..ListenerLimits::default()
+        };
+
+        let (finish, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        // Before the first request, so that no use goes unnoticed, and until the gate begins to stop.
+        tasks.spawn(engine.clone().refresh_ahead(finish.clone()));
+        let listener = tokio::spawn({
+            let finish = finish.clone();
+            async move {
+                if finish.run_until_cancelled(ready).await.is_some() {
+                    Listener::new(public, limits).serve(service, finish.cancelled_owned(), DRAIN).await;
+                }
+            }
+        });
+        let api =
+            SessionApi { engine: engine.clone(), upstream_secret, expose_tokens: config.exposed_tokens };
+        tasks.spawn(serve_session_api(private, api, stop.clone()));
+        tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
+        tasks.spawn(engine.clone().keep_house(stop.clone()));
+        tasks.spawn(engine.clone().watch_neighbours(stop.clone()));
+        Ok(OpenGate { engine, listener, tasks, finish, stop })
+    }
+}
+
+impl OpenGate {
+    /// Stops in order: no new requests, those under way end, then the refreshes under way, then the rest.
+    pub async fn close(self) {
+        self.finish.cancel();
+        if self.listener.await.is_err() {
+            tracing::error!("the listener ended by a panic");
+        }
+        self.engine.finish().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> {
+    let default_provider =
+        config.providers.first().map(|first| first.provider.name.clone()).unwrap_or_default();
+    let mut gate = GateConfig::new(config.public.origin());
+    gate.base_path = config.public.base_path().to_owned();
+    gate.default_provider = default_provider;
+    gate.logins_in_flight = config.limits.logins_in_flight;
+    gate.provider_token_key = Some(config.cookie_secret.clone());
+    GateLayer::new(engine.clone(), gate).map_err(|error| {
+        StartupProblem::new("the public address cannot be served").at("redirect_uri").because(&error)
+    })
+}
+
+/// The guard in front of the reverse proxy.
+pub type GuardedProxy = Gate<ReverseProxy>;
+
+async fn serve_session_api(listener: UnixListener, api: SessionApi, stop: CancellationToken) {
+    let ending = stop.clone();
+    let serve = axum::serve(listener, api.into_router()).with_graceful_shutdown(ending.cancelled_owned());
+    // Streams of events never end by themselves: once the gate stops nobody waits for them.
+    tokio::select! {
+        served = serve.into_future() => {
+            if let Err(error) = served {
+                tracing::error!(error = &error as &dyn std::error::Error, "the session API ended");
+            }
+        }
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn close_sockets_of_ended_sessions(engine: Engine, tunnels: Tunnels, stop: CancellationToken) {
+    let mut events = engine.events();
+    let mut ending: VecDeque<(Instant, SessionKey)> = VecDeque::new();
+    let mut looks = tokio::time::interval(LIFETIME_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let next = ending.front().map(|(at, _)| *at);
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                if let Some((_, key)) = ending.pop_front() {
+                    let closed = tunnels.close_session(&key);
+                    tracing::debug!(session = %key.short(), closed, "closed the sockets of an ended session");
+                }
+                continue;
+            }
+            _ = looks.tick() => {
+                // A session whose lifetime is over ends when somebody looks, and an open socket is a reason to look.
+                close_sockets_without_session(&engine, &tunnels).await;
+                continue;
+            }
+            () = stop.cancelled() => return,
+        };
+        match event {
+            Ok(SessionEvent::Ended { key, .. }) => ending.push_back((Instant::now() + LAST_WORDS, key)),
+            Ok(SessionEvent::Changed { .. }) => {}
+            Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_)) => {
+                tracing::warn!("events were missed; looking at every session that has a socket");
+                close_sockets_without_session(&engine, &tunnels).await;
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn close_sockets_without_session(engine: &Engine, tunnels: &Tunnels) {
+    for key in tunnels.sessions() {
+        // A store that fails says nothing about the session: its sockets stay.
+        if matches!(engine.open(key).await, Ok(Opened::Ended(_) | Opened::Unknown)) {
+            tunnels.close_session(&key);
+        }
+    }
+}
+
+/// Asks the engine whether a session is open.
+struct StoredSessions(Engine);
+
+impl StillOpen for StoredSessions {
+    fn still_open(&self, session: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async move { matches!(self.0.open(session).await, Ok(Opened::Open(_))) })
+    }
+}

@@ -1,0 +1,14 @@
+//! The program `freshgate` as a library: an OpenID Connect session gate for data apps.
+//!
+//! The binary assembles these parts; tests and the benchmark use them one by one.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod gate;
+pub mod listener;
+pub mod logging;
+pub mod session_api;
+pub mod sessions;
+pub mod streamlit;
+pub mod upstream;

@@ -1,0 +1,67 @@
+//! The body of what the listener answers.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+
+use super::client_connection::InFlight;
+
+/// The service's body, or a short text of the listener's own.
+#[derive(Debug)]
+pub struct ListenerBody<B>(Kind<B>);
+
+#[derive(Debug)]
+enum Kind<B> {
+    /// As long as it lives, the connection is not idle.
+    Service {
+        body: B,
+        _in_flight: InFlight,
+    },
+    Text(Full<Bytes>),
+}
+
+impl<B> ListenerBody<B> {
+    pub(super) fn of_service(body: B, in_flight: InFlight) -> Self {
+        Self(Kind::Service { body, _in_flight: in_flight })
+    }
+
+    pub(super) fn text(text: String) -> Self {
+        Self(Kind::Text(Full::new(Bytes::from(text))))
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ListenerBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.get_mut().0 {
+            Kind::Service { body, .. } => Pin::new(body).poll_frame(context),
+            Kind::Text(text) => Pin::new(text)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Service { body, .. } => body.is_end_stream(),
+            Kind::Text(text) => text.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Service { body, .. } => body.size_hint(),
+            Kind::Text(text) => text.size_hint(),
+        }
+    }
+}

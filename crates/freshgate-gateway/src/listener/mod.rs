@@ -1,0 +1,284 @@
+//! The front door: accepts connections, reads requests, and stops in two steps.
+//!
+//! What a client may get wrong is answered here, before any rule looks at a path or a header (`request_checks`,
+//! `framing`). How long it may take is decided here too (`client_stream`). What happens to a good request is the
+//! business of the service behind.
+
+mod body;
+mod client_connection;
+mod client_stream;
+mod framing;
+mod request_checks;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{
+    convert::Infallible,
+    future::{self, Future},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tower::Service;
+
+pub use body::ListenerBody;
+pub use client_connection::ClientConnection;
+pub(crate) use client_stream::ClientStream;
+pub use request_checks::MalformedRequest;
+
+use client_connection::{Connections, Signal};
+
+/// What a client may take of us.
+#[derive(Clone, Debug)]
+pub struct ListenerLimits {
+    /// Connections at one time, sockets of upgraded ones included. More wait in the kernel's queue.
+    pub connections: usize,
+    /// Bytes of a request's head; more is answered with 431. At least 8 KiB.
+    pub request_head: usize,
+    /// From the first byte of a request's head to its last, and from a new connection to its first byte.
+    pub head_timeout: Duration,
+    /// The longest pause within a request's body.
+    pub body_pause: Duration,
+    /// How long a connection may stay open after its last request.
+    pub idle_timeout: Duration,
+    /// How long bytes that we sent may wait for the client to take them.
+    pub send_timeout: Duration,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            request_head: 64 * 1024,
+            head_timeout: Duration::from_secs(15),
+            body_pause: Duration::from_secs(60),
+            // Load balancers keep idle connections for a minute and must be the ones to close them.
+            idle_timeout: Duration::from_secs(75),
+            send_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A bound socket that will speak HTTP/1.1.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    limits: ListenerLimits,
+}
+
+/// How a listener came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Connections that had not finished when the grace was over.
+    pub aborted: usize,
+}
+
+impl Listener {
+    /// Takes a bound socket.
+    pub fn new(socket: TcpListener, limits: ListenerLimits) -> Self {
+        Self { socket, limits }
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves until `finish` is ready, then stops in two steps: it accepts no more, tells every connection to end after
+    /// the request at hand and closes upgraded sockets (they would never end by themselves, and their clients come
+    /// back); whatever is still there after `grace` is cut off.
+    ///
+    /// Each request carries its [`ClientConnection`] as an extension. Dropping the future stops accepting and leaves
+    /// the open connections to themselves.
+    pub async fn serve<S, B>(self, service: S, finish: impl Future<Output = ()>, grace: Duration) -> Stopped
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let connections = Arc::new(Connections::default());
+        {
+            let mut finish = pin!(finish);
+            let mut accepting = pin!(self.accept(service, Arc::clone(&connections)));
+            future::poll_fn(|context| match finish.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => accepting.as_mut().poll(context).map(|never| match never {}),
+            })
+            .await;
+        }
+        // The accepting half is dropped here, and the socket with it.
+        connections.signal(Signal::Finish);
+        if tokio::time::timeout(grace, connections.all_closed()).await.is_ok() {
+            return Stopped { aborted: 0 };
+        }
+        let aborted = connections.signal(Signal::Abort);
+        tracing::warn!(aborted, "connections were cut off at the end of the grace period");
+        // Their tasks need one more turn each. A clone of `ClientConnection` that an app keeps must not hold us up.
+        let _ = tokio::time::timeout(Duration::from_secs(1), connections.all_closed()).await;
+        Stopped { aborted }
+    }
+
+    async fn accept<S, B>(self, service: S, connections: Arc<Connections>) -> Infallible
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let mut full = FullNotice::default();
+        loop {
+            let slot = match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => slot,
+                Err(_) => {
+                    full.tell(self.limits.connections);
+                    Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed")
+                }
+            };
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    self.start_connection(stream, peer, slot, service.clone(), &connections);
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of file descriptors or memory: it passes when connections close.
+                    tracing::error!(%error, "cannot accept a connection; trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn start_connection<S, B>(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        slot: OwnedSemaphorePermit,
+        service: S,
+        connections: &Arc<Connections>,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Err(error) = client_stream::tune(&stream, self.limits.send_timeout) {
+            // The client has gone already.
+            tracing::debug!(%error, "a connection closed before it was served");
+            return;
+        }
+        let client = connections.open(peer, slot);
+        let stream = TokioIo::new(ClientStream::new(stream, client.clone(), &self.limits));
+        let for_requests = client.clone();
+        let answer = service_fn(move |request| answer(request, service.clone(), for_requests.clone()));
+        let http = http1::Builder::new()
+            // Our stream keeps time, at less cost per request.
+            .header_read_timeout(None)
+            .max_header_size(self.limits.request_head)
+            .max_buf_size(self.limits.request_head)
+            .serve_connection(stream, answer)
+            .with_upgrades();
+        tokio::spawn(run(http, client));
+    }
+}
+
+/// Answers one request: what is malformed at once, all else by the service.
+async fn answer<S, B>(
+    mut request: Request<Incoming>,
+    mut service: S,
+    client: ClientConnection,
+) -> Result<Response<ListenerBody<B>>, Infallible>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    let in_flight = client.begin_request();
+    let checked = if in_flight.is_ambiguous() {
+        Err(MalformedRequest::AmbiguousLength)
+    } else {
+        request_checks::check(&mut request)
+    };
+    if let Err(malformed) = checked {
+        tracing::debug!(peer = %client.peer(), %malformed, "refused a malformed request");
+        return Ok(refusal(malformed));
+    }
+    request.extensions_mut().insert(client);
+    let Ok(()) = future::poll_fn(|context| service.poll_ready(context)).await;
+    let Ok(response) = service.call(request).await;
+    Ok(response.map(|body| ListenerBody::of_service(body, in_flight)))
+}
+
+fn refusal<B>(malformed: MalformedRequest) -> Response<ListenerBody<B>> {
+    let mut response = Response::new(ListenerBody::text(format!("{malformed}\n")));
+    *response.status_mut() = malformed.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    // What follows on this connection can't be trusted to be a request.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if malformed.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        headers.insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+/// Runs one connection to its end, or until it is told to stop.
+async fn run<S, B>(http: http1::UpgradeableConnection<TokioIo<ClientStream>, S>, client: ClientConnection)
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut http = pin!(http);
+    let mut finishing = false;
+    let ended = future::poll_fn(|context| {
+        match client.poll_signal(context) {
+            Some(Signal::Abort) => return Poll::Ready(Ok(())),
+            Some(Signal::Finish) if !finishing => {
+                finishing = true;
+                http.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        http.as_mut().poll(context)
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(peer = %client.peer(), error = &error as &dyn std::error::Error, "a connection failed");
+    }
+}
+
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Says that we are full, though not for every connection that waits.
+#[derive(Default)]
+struct FullNotice(Option<Instant>);
+
+impl FullNotice {
+    fn tell(&mut self, limit: usize) {
+        if self.0.is_none_or(|last| last.elapsed() > Duration::from_secs(60)) {
+            tracing::warn!(limit, "all connections are taken; new ones wait");
+            self.0 = Some(Instant::now());
+        }
+    }
+}

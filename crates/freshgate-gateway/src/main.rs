@@ -1,0 +1,58 @@
+//! The program `freshgate`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use freshgate_gateway::{
+    app,
+    cli::{Cli, Command},
+    config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, Report, StartupProblem},
+    logging, sessions,
+};
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let environment = match Environment::of_process() {
+        Ok(environment) => environment,
+        Err(error) => return not_started(StartupProblem::new("the current folder is gone").because(&error)),
+    };
+    match command {
+        Command::Run(run) => match config::load_run(&run, &environment) {
+            Ok((config, notes)) => go(&notes, &config.log.clone(), app::run(config)),
+            Err(report) => refused(&report),
+        },
+        Command::Dev(dev) => match config::load_dev(&dev, &environment) {
+            Ok((config, notes)) => go(&notes, &config.log.clone(), app::dev(config)),
+            Err(report) => refused(&report),
+        },
+        Command::Sessions(sessions) => match config::load_sessions(sessions.which(), &environment) {
+            Ok((config, notes)) => {
+                notes.print();
+                sessions::run(&sessions, &config)
+            }
+            Err(report) => refused(&report),
+        },
+    }
+}
+
+fn go(
+    notes: &Report,
+    log: &LogConfig,
+    work: impl Future<Output = Result<ExitCode, app::NotStarted>>,
+) -> ExitCode {
+    notes.print();
+    logging::start(log);
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work).unwrap_or_else(|not_started| not_started.report()),
+        Err(error) => not_started(StartupProblem::new("the runtime cannot start").because(&error)),
+    }
+}
+
+fn refused(report: &Report) -> ExitCode {
+    report.print();
+    ExitCode::from(EXIT_BAD_CONFIGURATION)
+}
+
+fn not_started(problem: StartupProblem) -> ExitCode {
+    app::NotStarted::from(problem).report()
+}

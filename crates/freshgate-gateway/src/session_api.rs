@@ -1,0 +1,283 @@
+//! The session API for the app behind the gate: a private listener, never the public one. The contract is
+//! `docs/session-api.md`.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
+    http::{StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response, Sse, sse},
+    routing::{get, post},
+};
+use freshgate::{
+    Engine,
+    engine::{Opened, RefreshError, RefreshOutcome},
+    events::SessionEvent,
+    freshness,
+    session::{EndReason, OpenSession, SessionKey},
+    store::StoreError,
+};
+use freshgate_oidc::Secret;
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use crate::config::ExposedTokens;
+
+/// How long a caller waits for the provider unless it says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a caller may wait at most.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a quiet event stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The header by which a request names its session.
+pub const SESSION_HEADER: &str = "freshgate-session";
+
+/// What the API answers from.
+#[derive(Clone)]
+pub struct SessionApi {
+    /// The engine.
+    pub engine: Engine,
+    /// By what the app proves itself.
+    pub upstream_secret: Arc<Secret>,
+    /// Which tokens the app may see.
+    pub expose_tokens: ExposedTokens,
+}
+
+impl SessionApi {
+    /// The API as a router.
+    pub fn into_router(self) -> Router {
+        Router::new()
+            .route("/v1/session", get(session).delete(end))
+            .route("/v1/session/token", get(token))
+            .route("/v1/session/refresh", post(refresh))
+            .route("/v1/events", get(events))
+            .fallback(|| async {
+                Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such resource")
+            })
+            .method_not_allowed_fallback(|| async {
+                Problem::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "bad_request",
+                    "the resource does not take this method",
+                )
+            })
+            .layer(middleware::from_fn_with_state(self.clone(), authorize))
+            .with_state(self)
+    }
+
+    fn document(&self, session: &OpenSession, outcome: RefreshOutcome) -> Json<Value> {
+        let tokens = session.tokens();
+        let mut exposed = serde_json::Map::new();
+        if self.expose_tokens.access {
+            exposed.insert("access".to_owned(), tokens.access_token.expose().into());
+        }
+        if let (true, Some(id_token)) = (self.expose_tokens.id, &tokens.id_token) {
+            exposed.insert("id".to_owned(), id_token.expose().into());
+        }
+        // Where nothing can be renewed, asking again would be in vain.
+        let validity = self.engine.policy().min_validity;
+        let fresh_until = session.can_refresh().then(|| freshness::fresh_until(tokens, validity)).flatten();
+        Json(json!({
+            "session": session.key().to_string(),
+            "provider": session.provider(),
+            "generation": session.generation(),
+            "claims": session.claims(),
+            "tokens": exposed,
+            "expires_at": tokens.expires_at.map(|at| at.as_unix_seconds_f64()),
+            "fresh_until": fresh_until.map(|at| at.as_unix_seconds_f64()),
+            "outcome": outcome.code(),
+        }))
+    }
+}
+
+/// Lets in who knows the upstream's secret.
+async fn authorize(State(api): State<SessionApi>, request: axum::extract::Request, next: Next) -> Response {
+    let offered = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+        .map(Secret::new);
+    if offered.as_ref() == Some(&*api.upstream_secret) {
+        next.run(request).await
+    } else {
+        let message = "the upstream secret is missing or wrong";
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
+    }
+}
+
+async fn session(State(api): State<SessionApi>, Named(key): Named) -> Result<Json<Value>, Problem> {
+    match api.engine.open(key).await? {
+        Opened::Open(session) => Ok(api.document(&session, RefreshOutcome::NotNeeded)),
+        Opened::Ended(reason) => Err(RefreshError::SignInAgain(reason).into()),
+        Opened::Unknown => Err(RefreshError::NotSignedIn.into()),
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenQuery {
+    min_validity: Option<f64>,
+}
+
+async fn token(
+    State(api): State<SessionApi>,
+    Named(key): Named,
+    Patience(deadline): Patience,
+    query: Result<Query<TokenQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let malformed = || Problem::bad_request("min_validity is not a number of seconds");
+    let Query(TokenQuery { min_validity }) = query.map_err(|_| malformed())?;
+    let validity = match min_validity {
+        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| malformed())?),
+        None => None,
+    };
+    let (fresh, outcome) = api.engine.fresh(key, validity, deadline).await?;
+    Ok(api.document(fresh.session(), outcome))
+}
+
+async fn refresh(
+    State(api): State<SessionApi>,
+    Named(key): Named,
+    Patience(deadline): Patience,
+) -> Result<Json<Value>, Problem> {
+    let (fresh, outcome) = api.engine.refresh(key, deadline).await?;
+    Ok(api.document(fresh.session(), outcome))
+}
+
+async fn end(State(api): State<SessionApi>, Named(key): Named) -> Result<StatusCode, Problem> {
+    api.engine.end(key, EndReason::Logout).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn events(State(api): State<SessionApi>) -> impl IntoResponse {
+    let ready = sse::Event::default().event("ready").data("{}");
+    let events = stream::unfold((Some(ready), api.engine.events()), async |(ready, mut events)| {
+        let event = match ready {
+            Some(ready) => ready,
+            None => next_event(&mut events).await?,
+        };
+        Some((Ok::<_, Infallible>(event), (None, events)))
+    });
+    Sse::new(events).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// The next event. `None` ends the stream: the listener lagged, and reads its sessions again when it is back.
+async fn next_event(events: &mut Receiver<SessionEvent>) -> Option<sse::Event> {
+    let (name, data) = match events.recv().await {
+        Ok(SessionEvent::Changed { key, generation, claims_changed }) => (
+            "changed",
+            json!({"session": key.to_string(), "generation": generation, "claims_changed": claims_changed}),
+        ),
+        Ok(SessionEvent::Ended { key, reason }) => {
+            ("ended", json!({"session": key.to_string(), "reason": reason.code()}))
+        }
+        Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
+    };
+    Some(sse::Event::default().event(name).data(data.to_string()))
+}
+
+/// The session that a request names.
+struct Named(SessionKey);
+
+impl<S: Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts
+            .headers
+            .get(SESSION_HEADER)
+            .and_then(|value| SessionKey::parse(value.to_str().ok()?))
+            .map(Self)
+            .ok_or_else(|| Problem::bad_request("the header Freshgate-Session is missing or no handle"))
+    }
+}
+
+/// How long the caller waits.
+struct Patience(Duration);
+
+impl<S: Sync> FromRequestParts<S> for Patience {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get("freshgate-timeout") else { return Ok(Self(DEFAULT_TIMEOUT)) };
+        let seconds: Option<f64> = value.to_str().ok().and_then(|text| text.parse().ok());
+        seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(|timeout| Self(timeout.min(LONGEST_TIMEOUT)))
+            .ok_or_else(|| Problem::bad_request("the header Freshgate-Timeout is not a number of seconds"))
+    }
+}
+
+/// An answer that is not a session.
+struct Problem {
+    status: StatusCode,
+    error: &'static str,
+    reason: Option<&'static str>,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
+        Self { status, error, reason: None, message: message.into(), retry_after: None }
+    }
+
+    fn bad_request(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+}
+
+impl From<RefreshError> for Problem {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::SignInAgain(reason) => Self {
+                reason: Some(reason.code()),
+                ..Self::new(StatusCode::GONE, "sign_in_again", "The session is over. Sign in again.")
+            },
+            RefreshError::TryLater(try_later) => Self {
+                reason: Some(try_later.failure.code()),
+                retry_after: Some(try_later.retry_after),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "try_later",
+                    format!("The session cannot be refreshed now: {}.", try_later.failure),
+                )
+            },
+            RefreshError::NotSignedIn => {
+                Self::new(StatusCode::NOT_FOUND, "not_signed_in", "There is no such session.")
+            }
+            RefreshError::NoRefreshToken => Self::new(
+                StatusCode::CONFLICT,
+                "no_refresh_token",
+                "The provider issued no refresh token, so the tokens cannot be renewed.",
+            ),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "the session API cannot answer");
+        Self {
+            reason: Some("store"),
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "try_later", "The session store failed.")
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "error": self.error,
+            "reason": self.reason,
+            "message": self.message,
+            "retry_after": self.retry_after.map(|duration| duration.as_secs_f64()),
+        });
+        (self.status, Json(body)).into_response()
+    }
+}

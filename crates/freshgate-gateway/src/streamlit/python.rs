@@ -1,0 +1,89 @@
+//! Which Python runs the app: the one that the user would get by typing `streamlit run`.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+/// A Python interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Python {
+    /// Its program.
+    pub path: PathBuf,
+}
+
+/// No Python was found.
+#[derive(Debug, thiserror::Error)]
+#[error("no Python interpreter was found")]
+pub struct PythonNotFound;
+
+impl Python {
+    /// The interpreter that `named` says, else that of the active virtual environment, else that of the `streamlit`
+    /// command, else `python3` or `python` of the search path.
+    pub fn find(named: Option<&Path>) -> Result<Self, PythonNotFound> {
+        Self::find_in(named, env::var_os("VIRTUAL_ENV").map(PathBuf::from).as_deref(), &search_path())
+            .ok_or(PythonNotFound)
+    }
+
+    fn find_in(named: Option<&Path>, virtual_env: Option<&Path>, search_path: &[PathBuf]) -> Option<Self> {
+        let on_path =
+            |name: &str| search_path.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+        named
+            .map(Path::to_owned)
+            .or_else(|| virtual_env.map(|venv| venv.join("bin/python")).filter(|path| path.is_file()))
+            .or_else(|| interpreter_of_script(&on_path("streamlit")?))
+            .or_else(|| on_path("python3"))
+            .or_else(|| on_path("python"))
+            .map(|path| Self { path })
+    }
+}
+
+fn search_path() -> Vec<PathBuf> {
+    env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
+}
+
+/// The interpreter in a script's first line, if that is a Python: `#!/path/to/python3`. A shim of a version manager is a
+/// shell script and names none.
+fn interpreter_of_script(script: &Path) -> Option<PathBuf> {
+    let mut first_line = String::new();
+    BufReader::new(fs::File::open(script).ok()?).read_line(&mut first_line).ok()?;
+    let interpreter = Path::new(first_line.strip_prefix("#!")?.trim());
+    let is_python = interpreter.file_name()?.to_str()?.starts_with("python");
+    (is_python && interpreter.is_file()).then(|| interpreter.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_python_that_runs_streamlit() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let venv_python = file("venv/bin/python", "");
+        let tool_python = file("tool/bin/python3.12", "");
+        file("a/streamlit", &format!("#!{}\nimport sys\n", tool_python.display()));
+        file("shim/streamlit", "#!/usr/bin/env bash\nexec pyenv\n");
+        let plain_python = file("b/python3", "");
+        let folder = |name: &str| root.path().join(name);
+        let found = |named, venv: Option<&Path>, path: &[PathBuf]| {
+            Python::find_in(named, venv, path).map(|it| it.path)
+        };
+
+        assert_eq!(
+            found(Some(Path::new("/my/python")), None, &[]),
+            Some("/my/python".into()),
+            "what is named wins"
+        );
+        assert_eq!(found(None, Some(&folder("venv")), &[folder("a")]), Some(venv_python));
+        assert_eq!(found(None, Some(&folder("gone")), &[folder("a"), folder("b")]), Some(tool_python));
+        assert_eq!(found(None, None, &[folder("shim"), folder("b")]), Some(plain_python));
+        assert_eq!(found(None, None, &[folder("nothing")]), None);
+    }
+}

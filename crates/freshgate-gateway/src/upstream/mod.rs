@@ -1,0 +1,217 @@
+//! The way to the app: a reverse proxy for requests and for WebSockets.
+//!
+//! A request arrives here after the guard, with what the guard found out about its sender. What the app may read of it
+//! is decided in `headers` and `cookies`, plain functions over header maps. `exchange` carries one request to the app
+//! and the answer back, over connections that `pool` keeps; nothing is collected on the way, in either direction.
+//! `websocket` and `tunnel` carry what was upgraded, and [`Tunnels`] knows which of those belong to which session, so
+//! that they end with it. Pages for failures are the business of whoever called: this module answers with an
+//! [`UpstreamError`].
+
+mod app_socket;
+mod body;
+mod connection;
+mod cookies;
+mod error;
+mod exchange;
+pub mod headers;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod tunnels;
+mod websocket;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use freshgate::session::SessionKey;
+use freshgate_web::{Admitted, Visitor};
+use http::{
+    Extensions, HeaderName, HeaderValue, Request, Response, Version,
+    header::{CONTENT_TYPE, TRANSFER_ENCODING},
+    uri::Scheme,
+};
+use http_body::Body;
+use hyper::body::Incoming;
+use tower::Service;
+
+use crate::listener::ClientConnection;
+use body::RequestBody;
+use headers::GateFacts;
+use pool::Pool;
+
+pub use body::{RequestBodyError, ResponseBody};
+pub use error::UpstreamError;
+pub use tunnels::Tunnels;
+
+/// What the proxy needs to know.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// Where the app listens.
+    pub upstream: SocketAddr,
+    /// The scheme of the public address, which the app is told.
+    pub scheme: Scheme,
+    /// Headers that the app takes for identity, beside those that the gate knows. Nobody may send them.
+    pub identity_headers: Vec<HeaderName>,
+    /// How many sockets one session may have open at once.
+    pub sockets_per_session: usize,
+    /// How long connecting to the app may take.
+    pub connect_timeout: Duration,
+    /// How long the app may take to the head of its answer; `None` where answers may wait for work to be done.
+    pub answer_timeout: Option<Duration>,
+    /// Connections to the app that are kept for the next request.
+    pub idle_connections: usize,
+    /// How long they are kept. Less than the app keeps them, so that it is seldom the one to close.
+    pub idle_timeout: Duration,
+}
+
+impl ProxyOptions {
+    /// The options for an app at this address, with a public address of this scheme.
+    pub fn new(upstream: SocketAddr, scheme: Scheme) -> Self {
+        Self {
+            upstream,
+            scheme,
+            identity_headers: Vec::new(),
+            sockets_per_session: 64,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: None,
+            idle_connections: 128,
+            // uvicorn and Node close theirs after five seconds.
+            idle_timeout: Duration::from_secs(4),
+        }
+    }
+}
+
+/// Answers whether a session is open at this moment.
+///
+/// Asked once for each WebSocket after it is registered in [`Tunnels`], so that a session that ends between the guard
+/// and the registration is noticed: whoever ends a session must make this answer `false` before it calls
+/// [`Tunnels::close_session`].
+pub trait StillOpen: Send + Sync + 'static {
+    /// Whether the session is open. Where that cannot be found out, say no: the client will come back.
+    fn still_open(&self, session: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
+/// Sends admitted requests to the app. Cheap to clone.
+///
+/// Bodies stream both ways and are never collected. A client that leaves takes its request with it: dropping the future
+/// or the answer's body closes the connection to the app. Requests must come from a
+/// [`Listener`](crate::listener::Listener) for the app to be told the client's address.
+#[derive(Clone)]
+pub struct ReverseProxy(Arc<Proxy>);
+
+struct Proxy {
+    options: ProxyOptions,
+    identity_headers: Arc<[HeaderName]>,
+    pool: Arc<Pool>,
+    tunnels: Tunnels,
+    still_open: Box<dyn StillOpen>,
+}
+
+impl ReverseProxy {
+    /// A proxy to one app. Must be called within a tokio runtime: it starts a task that closes idle connections, which
+    /// ends with the last clone.
+    pub fn new(options: ProxyOptions, tunnels: Tunnels, still_open: impl StillOpen) -> Self {
+        let pool = Pool::start(&options);
+        let identity_headers = options.identity_headers.clone().into();
+        Self(Arc::new(Proxy { options, identity_headers, pool, tunnels, still_open: Box::new(still_open) }))
+    }
+
+    fn forward(&self, request: Request<Incoming>, session: Option<SessionKey>) -> Forwarding {
+        let proxy = Arc::clone(&self.0);
+        Box::pin(async move { proxy.forward(request, session).await })
+    }
+}
+
+type Forwarding = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, UpstreamError>> + Send>>;
+
+impl Service<Admitted<Incoming>> for ReverseProxy {
+    type Response = Response<ResponseBody>;
+    type Error = UpstreamError;
+    type Future = Forwarding;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, admitted: Admitted<Incoming>) -> Forwarding {
+        let (request, visitor) = admitted.into_parts();
+        let session = match visitor {
+            Visitor::SignedIn(session) => Some(session.key()),
+            Visitor::Anonymous => None,
+        };
+        self.forward(request, session)
+    }
+}
+
+impl Proxy {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        session: Option<SessionKey>,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        if websocket::is_handshake(&request) {
+            return Box::pin(websocket::forward(self, request, session)).await;
+        }
+        let (request, extensions) = self.prepare(request, session.as_ref(), false);
+        let answer = exchange::run(self, request).await?;
+        Ok(match (session, extensions.get::<ClientConnection>()) {
+            (Some(session), Some(client)) => self.bind_to_session(answer, session, client).await?,
+            _ => answer,
+        })
+    }
+
+    /// The request as the app gets it, and what hyper and the listener had attached to it.
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        session: Option<&SessionKey>,
+        websocket: bool,
+    ) -> (Request<RequestBody>, Extensions) {
+        let (mut parts, body) = request.into_parts();
+        let extensions = std::mem::take(&mut parts.extensions);
+        let facts = GateFacts {
+            session,
+            client: extensions.get::<ClientConnection>().map(ClientConnection::forwarded_for),
+            scheme: if self.options.scheme == Scheme::HTTPS { "https" } else { "http" },
+            identity_headers: &self.identity_headers,
+        };
+        headers::prepare_request(&mut parts.headers, &facts, websocket);
+        parts.version = Version::HTTP_11;
+        if body.size_hint().exact().is_none() {
+            // hyper sends a body of unknown length with any method, but takes GET at its word only if told to.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let mut request = Request::from_parts(parts, ());
+        let body = RequestBody::new(body, &mut request, Arc::clone(&self.identity_headers));
+        (request.map(|()| body), extensions)
+    }
+
+    /// A stream of events ends with its session, as a WebSocket does.
+    async fn bind_to_session(
+        &self,
+        mut answer: Response<ResponseBody>,
+        session: SessionKey,
+        client: &ClientConnection,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let is_event_stream = answer
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+        if is_event_stream {
+            // First the entry, then the question, as for a WebSocket: the app may have taken its time to answer.
+            let registration = self.tunnels.register(Some(session), client.clone());
+            if !self.still_open.still_open(session).await {
+                return Err(UpstreamError::SessionEnded);
+            }
+            answer.body_mut().keep(registration);
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,105 @@
+//! The proxy between two raw sockets: the test plays the browser and the app, byte by byte.
+
+mod failures;
+mod requests;
+mod reuse;
+mod sessions;
+mod streaming;
+mod stress;
+mod websockets;
+
+use std::{
+    convert::Infallible,
+    future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use freshgate::session::SessionKey;
+use http::{Response, uri::Scheme};
+use http_body_util::{Either, Full};
+
+use super::{ProxyOptions, ReverseProxy, StillOpen, Tunnels};
+use crate::listener::{
+    ListenerLimits,
+    tests::{
+        Served,
+        raw::{App, Raw},
+    },
+};
+
+/// The gate without a guard: every request is of the same visitor. A failure's page is its code.
+struct Gate {
+    served: Served,
+    tunnels: Tunnels,
+    still_open: Arc<AtomicBool>,
+}
+
+const SESSION: [u8; 32] = [7; 32];
+
+fn session() -> SessionKey {
+    SessionKey::from_bytes(SESSION)
+}
+
+impl Gate {
+    async fn signed_in(app: &App) -> Self {
+        Self::start(Some(session()), options(app.address), ListenerLimits::default()).await
+    }
+
+    async fn anonymous(app: &App) -> Self {
+        Self::start(None, options(app.address), ListenerLimits::default()).await
+    }
+
+    async fn start(visitor: Option<SessionKey>, options: ProxyOptions, limits: ListenerLimits) -> Self {
+        let still_open = Arc::new(AtomicBool::new(true));
+        let tunnels = Tunnels::new();
+        let proxy = ReverseProxy::new(options, tunnels.clone(), Flag(Arc::clone(&still_open)));
+        let service = tower::service_fn(move |request| {
+            let answer = proxy.forward(request, visitor);
+            async move {
+                Ok::<_, Infallible>(match answer.await {
+                    Ok(answer) => answer.map(Either::Left),
+                    Err(error) => {
+                        let page = Either::Right(Full::<Bytes>::from(error.code()));
+                        let mut page = Response::new(page);
+                        *page.status_mut() = error.status();
+                        page
+                    }
+                })
+            }
+        });
+        let served = Served::start(service, limits, Duration::from_secs(5)).await;
+        Self { served, tunnels, still_open }
+    }
+
+    async fn connect(&self) -> Raw {
+        Raw::connect(self.served.address).await
+    }
+}
+
+fn options(app: SocketAddr) -> ProxyOptions {
+    // Long enough that no connection gets old during a test.
+    ProxyOptions { idle_timeout: Duration::from_secs(60), ..ProxyOptions::new(app, Scheme::HTTP) }
+}
+
+struct Flag(Arc<AtomicBool>);
+
+impl StillOpen for Flag {
+    fn still_open(&self, asked: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        assert_eq!(asked, session());
+        Box::pin(future::ready(self.0.load(Ordering::SeqCst)))
+    }
+}
+
+/// A head's lines, the first as it is and the others sorted: their order means nothing.
+fn lines(head: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = head.trim_end().split("\r\n").collect();
+    lines[1..].sort_unstable();
+    lines
+}
