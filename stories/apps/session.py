@@ -1,0 +1,90 @@
+"""Shows what the app's side of a session sees, one value per element, for the stories to read."""
+
+import hashlib
+import json
+import urllib.error
+import urllib.request
+
+import streamlit as st
+from streamlit.errors import StreamlitAuthError
+
+
+def show(key: str, value: object) -> None:
+    with st.container(key=key):
+        st.text(str(value))
+
+
+def access_token() -> str:
+    return str(st.user.tokens["access"]) if st.user.is_logged_in else ""
+
+
+def print_of(token: str) -> str:
+    """Enough of a token to tell it from another, and nothing that opens anything."""
+    return hashlib.sha256(token.encode()).hexdigest()[:12] if token else "none"
+
+
+def call_api(token: str) -> int:
+    request = urllib.request.Request(st.secrets["api"]["url"], headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+state = st.session_state
+state.setdefault("runs", 0)
+state.setdefault("clicks", 0)
+state.setdefault("refreshed", "not yet")
+state.runs += 1
+
+st.title("Session")
+show("signed_in", st.user.is_logged_in)
+show("runs", state.runs)
+
+with st.container(key="count"):
+    if st.button("Count"):
+        state.clicks += 1
+show("clicks", state.clicks)
+
+show("query", json.dumps(st.query_params.to_dict(), sort_keys=True))
+
+if not st.user.is_logged_in:
+    with st.container(key="log_in"):
+        st.button("Log in", on_click=st.login)
+    with st.container(key="log_in_at_work"):
+        st.button("Log in at work", on_click=st.login, args=("work",))
+    st.stop()
+
+with st.container(key="log_out"):
+    st.button("Log out", on_click=st.logout)
+
+with st.container(key="refresh"):
+    if st.button("Refresh"):
+        before, name_before = print_of(access_token()), st.user.get("name")
+        try:
+            st.user.refresh()
+        except StreamlitAuthError as error:
+            state.refreshed = type(error).__name__
+            # A session that has ended takes this page away: the log keeps what the page may not show for long.
+            print(f"refresh: {state.refreshed}", flush=True)
+        else:
+            # The same run of the script sees the new token and the new claims.
+            changed = "new token" if print_of(access_token()) != before else "same token"
+            state.refreshed = f"{changed}, {name_before} -> {st.user.get('name')}"
+        state.refreshes = state.get("refreshes", 0) + 1
+show("refreshed", state.refreshed)
+show("refreshes", state.get("refreshes", 0))
+
+with st.container(key="call"):
+    if st.button("Call the API"):
+        state.answer = call_api(access_token())
+show("answer", state.get("answer", "none"))
+
+show("sub", st.user.get("sub"))
+show("name", st.user.get("name"))
+show("provider", st.user.get("provider"))
+show("groups", len(st.user.get("groups") or []))
+show("token", print_of(access_token()))
+show("token_size", len(access_token()))
+show("userinfo_size", len(st.user.get("biography") or ""))

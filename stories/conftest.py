@@ -1,0 +1,97 @@
+"""Fixtures of the stories. `harness/` has the parts."""
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from harness.providers import DevProvider, OidcProvider, Provider
+from harness.stage import Stage
+
+OUTPUT = Path(__file__).parent / "output"
+PROVIDERS: dict[str, type[Provider]] = {"devidp": DevProvider, "oidc-provider": OidcProvider}
+
+# Chromium as root and on a machine that reaches nothing but itself.
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A story runs with every provider, unless its `providers` mark names those that can do what it needs."""
+    if "provider_name" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("providers")
+        metafunc.parametrize("provider_name", mark.args if mark else list(PROVIDERS))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One headless Chromium for all stories; each story has profiles of its own in it."""
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.exit("no Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM to its path", 2)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def stage(provider_name: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The story's stage. Ends what the story started, keeps pictures and logs of a failure, looks for leaks."""
+    played = Stage(tmp_path, browser, PROVIDERS[provider_name])
+    yield played
+    failed = request.node.stash.get(FAILED, False)
+    evidence = OUTPUT / request.node.name
+    shutil.rmtree(evidence, ignore_errors=True)
+    if failed:
+        evidence.mkdir(parents=True)
+        played.pictures(evidence)
+    leaked = played.end()
+    if failed or leaked:
+        shutil.copytree(played.logs, evidence, dirs_exist_ok=True)
+    assert not leaked, f"secrets in what the gate wrote: {leaked}"
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tells the fixtures whether the story failed."""
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line per story: how it went with each provider."""
+    stories: dict[str, list[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if outcome == "passed" and report.when != "call":
+                continue
+            name, _, provider = report.nodeid.rpartition("::")[2].partition("[")
+            told = name.removeprefix("test_").replace("_", " ")
+            word = {"passed": "ok", "skipped": "skipped"}.get(outcome, "FAILED")
+            seconds = f" ({report.duration:.1f} s)"
+            stories.setdefault(told, []).append(f"{provider.rstrip(']')}: {word}{seconds}".removeprefix(": "))
+    if stories:
+        terminalreporter.section("stories")
+        width = max(map(len, stories))
+        for told, results in stories.items():
+            terminalreporter.line(f"{told:<{width}}  {', '.join(results)}")

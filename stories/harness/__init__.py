@@ -1,0 +1,1 @@
+"""What the stories stand on: real providers, the real gate, a real browser, and waiting without sleeping blindly."""

@@ -1,0 +1,114 @@
+"""One story's stage: a provider, the gate with an app behind it, and browser tabs that look at it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Browser, BrowserContext
+
+from .gate import Gate, Project
+from .leaks import leaks
+from .providers import Client, Provider
+from .tabs import Tab
+
+MakeProvider = Callable[[Client, Path, float], Provider]
+
+
+class Stage:
+    """What a story plays on. `set_up` first; whatever was started ends with the story."""
+
+    provider: Provider
+    project: Project
+    gate: Gate
+
+    def __init__(self, folder: Path, browser: Browser, make_provider: MakeProvider) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self._browser = browser
+        self._make_provider = make_provider
+        self._profiles: list[BrowserContext] = []
+        self._gates: list[Gate] = []
+        self._seen: set[str] = set()
+
+    def set_up(self, app: str = "session.py", token_seconds: float = 60.0, base_path: str = "", **auth: Any) -> "Stage":
+        """Starts a provider whose access tokens live so long, and the gate with an app that uses it.
+
+        `auth` replaces keys of `[auth]`.
+        """
+        self.prepare(app, token_seconds, base_path, **auth)
+        self.start_gate()
+        return self
+
+    def prepare(
+        self, app: str = "session.py", token_seconds: float = 60.0, base_path: str = "", **auth: Any
+    ) -> "Stage":
+        """The same without starting the gate."""
+        self.project = Project(self.folder / "project", app, base_path)
+        self.provider = self._make_provider(self.project.client, self.logs / "provider.log", token_seconds)
+        self.project.write_secrets(auth=self.project.auth(self.provider) | auth, api={"url": self.provider.api_url})
+        return self
+
+    def start_gate(self, *arguments: str) -> Gate:
+        """Starts the gate (again): the same project, the same port, the same store."""
+        log = self.logs / f"gate-{len(self._gates) + 1}.log"
+        store = f"sqlite:{self.folder / 'store' / 'sessions.db'}"
+        (self.folder / "store").mkdir(exist_ok=True)
+        self.gate = Gate.start(self.project, log, "--store", store, *arguments)
+        self._gates.append(self.gate)
+        return self.gate
+
+    def profile(self) -> BrowserContext:
+        """A browser profile of its own: another person, or another machine."""
+        made = self._browser.new_context(viewport={"width": 1100, "height": 900})
+        made.set_default_timeout(20_000)
+        made.on("request", lambda request: self._remember_address(request.url))
+        self._profiles.append(made)
+        return made
+
+    def tab(self, profile: BrowserContext | None = None) -> Tab:
+        """A tab, in the given profile or in the first."""
+        if profile is None:
+            profile = self._profiles[0] if self._profiles else self.profile()
+        return Tab(profile.new_page(), self.project.address, self.provider)
+
+    def pictures(self, folder: Path) -> None:
+        """Saves what every tab shows."""
+        pages = [page for profile in self._profiles for page in profile.pages]
+        for number, page in enumerate(pages, 1):
+            page.screenshot(path=folder / f"tab-{number}.png")
+
+    def end(self) -> list[str]:
+        """Ends everything; what leaked, if anything did."""
+        secrets = self._secrets() if hasattr(self, "provider") else set()
+        for profile in self._profiles:
+            profile.close()
+        for gate in self._gates:
+            gate.stop()
+        if hasattr(self, "provider"):
+            self.provider.stop()
+        written = [*self.logs.glob("gate-*.log"), *(self.folder / "store").glob("*")]
+        return leaks(secrets, [path for path in written if path.is_file()])
+
+    def remember_cookies(self) -> None:
+        """Keeps the cookies of this moment for the search at the end; those of the end are searched for anyway."""
+        for profile in self._profiles:
+            for cookie in profile.cookies(self.project.address):
+                if cookie["name"].startswith(("freshgate", "__Host-freshgate")):
+                    self._seen.add(cookie["value"])
+
+    def _remember_address(self, url: str) -> None:
+        for name, values in parse_qs(urlsplit(url).query).items():
+            if name in ("code", "state", "nonce", "id_token_hint"):
+                self._seen.update(values)
+
+    def _secrets(self) -> set[str]:
+        self.remember_cookies()
+        of_provider: set[str] = set()
+        if self.provider.process.is_running():
+            of_provider = self.provider.secrets()
+        return (
+            of_provider
+            | self._seen
+            | {self.project.client_secret, self.project.cookie_secret, self.provider.client.client_secret}
+        )

@@ -1,0 +1,158 @@
+// node-oidc-provider, certified by the OpenID Foundation, set up for the stories.
+//
+//   node server.mjs '{"clients": […], "users": {…}, "access_token_seconds": 5}'
+//
+// It listens on a free loopback port and prints "ready ISSUER". Beside the provider's own routes there are some of ours:
+//   GET  /_log      what reached the token and userinfo endpoints, how many at once, and every secret that was handed out
+//   POST /_script   [{"endpoint": "token:refresh", "status": 503, "retry_after": 1, "delay_ms": 300}], instead of any before
+//   POST /_users    {"alice": {…claims}}: the new claims of some users
+//   POST /_revoke   {"user": "alice"}: every refresh token of a user dies, as after an administrator's click
+//   GET  /_api      answers who the bearer of a live access token is, 401 otherwise: an API for the apps
+import http from 'node:http';
+import { exportJWK, generateKeyPair } from 'jose';
+import { Provider } from 'oidc-provider';
+
+const settings = JSON.parse(process.argv[2]);
+const users = settings.users;
+const log = { requests: [], secrets: [], in_flight: 0, most_in_flight: 0 };
+const grantsOf = new Map(); // user -> Set of grant ids
+let rules = [];
+
+const server = http.createServer();
+await new Promise((listening) => server.listen(settings.port ?? 0, '127.0.0.1', listening));
+const issuer = `http://127.0.0.1:${server.address().port}`;
+
+const { privateKey } = await generateKeyPair('RS256', { extractable: true });
+const key = { ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig', kid: 'stories' };
+
+const provider = new Provider(issuer, {
+  jwks: { keys: [key] },
+  clients: settings.clients,
+  cookies: { keys: ['only-for-the-stories'] },
+  scopes: ['openid', 'offline_access', 'profile', 'email', 'groups'],
+  claims: { openid: ['sub'], profile: ['name', 'preferred_username', 'locale'], email: ['email', 'email_verified'], groups: ['groups'] },
+  conformIdTokenClaims: false,
+  findAccount: (_ctx, id) => ({ accountId: id, claims: async () => ({ sub: id, ...users[id] }) }),
+  // No consent page: the client is ours, and a page more at each login would only cost time.
+  loadExistingGrant: async (ctx) => {
+    const { client, session } = ctx.oidc;
+    const known = session.grantIdFor(client.clientId);
+    const kept = known && (await provider.Grant.find(known));
+    if (kept) return kept;
+    const grant = new provider.Grant({ clientId: client.clientId, accountId: session.accountId });
+    grant.addOIDCScope('openid offline_access profile email groups');
+    await grant.save();
+    return grant;
+  },
+  issueRefreshToken: async () => true,
+  rotateRefreshToken: settings.rotate ?? true,
+  expiresWithSession: async () => false,
+  pkce: { required: () => true },
+  clockTolerance: 0, // the default keeps access tokens alive past their end
+  ttl: {
+    AccessToken: settings.access_token_seconds ?? 60,
+    AuthorizationCode: 60,
+    Grant: 7200,
+    IdToken: 60,
+    Interaction: 600,
+    RefreshToken: 3600,
+    Session: 3600,
+  },
+  features: {
+    devInteractions: { enabled: true },
+    rpInitiatedLogout: { enabled: true },
+    userinfo: { enabled: true },
+  },
+});
+
+provider.on('grant.success', (ctx) => {
+  const { Account, AccessToken } = ctx.oidc.entities;
+  const grants = grantsOf.get(Account.accountId) ?? new Set();
+  grantsOf.set(Account.accountId, grants.add(AccessToken.grantId));
+});
+provider.on('server_error', (_ctx, error) => console.error('server_error', error));
+provider.on('grant.error', (_ctx, error) => console.log('grant.error', error.message, error.error_detail ?? ''));
+
+
+// The provider would read the body itself, but a rule needs to know the grant before.
+const formOf = async (request) => {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return new URLSearchParams(text);
+};
+const endpoints = { '/me': 'userinfo', '/token': 'token' };
+
+provider.use(async (context, next) => {
+  let endpoint = endpoints[context.path];
+  if (!endpoint) return next();
+  if (context.method === 'POST') {
+    const form = await formOf(context.req);
+    context.req.body = Object.fromEntries(form); // the provider takes a parsed body where there is one
+    if (form.get('grant_type') === 'refresh_token') endpoint = 'token:refresh';
+    for (const name of ['code', 'code_verifier', 'refresh_token']) if (form.has(name)) log.secrets.push(form.get(name));
+  }
+  const entry = { endpoint };
+  log.requests.push(entry);
+  if (context.path === '/token') {
+    log.in_flight += 1;
+    log.most_in_flight = Math.max(log.most_in_flight, log.in_flight);
+  }
+  try {
+    const rule = rules.find((one) => one.endpoint === endpoint);
+    if (rule?.delay_ms) await new Promise((later) => setTimeout(later, rule.delay_ms));
+    if (rule?.status) {
+      context.status = rule.status;
+      if (rule.retry_after) context.set('Retry-After', String(rule.retry_after));
+      context.body = { error: 'temporarily_unavailable' };
+    } else {
+      await next();
+    }
+    for (const name of ['access_token', 'refresh_token', 'id_token']) if (context.body?.[name]) log.secrets.push(context.body[name]);
+  } finally {
+    entry.status = context.status;
+    if (context.path === '/token') log.in_flight -= 1;
+  }
+});
+
+const answer = (response, status, body) => {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(body));
+};
+const readJson = async (request) => {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return JSON.parse(text || '{}');
+};
+
+const ours = {
+  'GET /_log': async (_request, response) => answer(response, 200, log),
+  'POST /_script': async (request, response) => {
+    rules = await readJson(request);
+    answer(response, 200, {});
+  },
+  'POST /_users': async (request, response) => {
+    for (const [name, claims] of Object.entries(await readJson(request))) users[name] = { ...users[name], ...claims };
+    answer(response, 200, {});
+  },
+  'POST /_revoke': async (request, response) => {
+    const { user } = await readJson(request);
+    for (const grant of grantsOf.get(user) ?? []) {
+      await provider.RefreshToken.revokeByGrantId(grant);
+      await (await provider.Grant.find(grant))?.destroy();
+    }
+    answer(response, 200, {});
+  },
+  'GET /_api': async (request, response) => {
+    const token = await provider.AccessToken.find((request.headers.authorization ?? '').replace(/^Bearer /, ''));
+    if (!token || token.isExpired) answer(response, 401, { error: 'invalid_token' });
+    else answer(response, 200, { sub: token.accountId, seconds_left: token.remainingTTL });
+  },
+};
+
+const callback = provider.callback();
+server.on('request', (request, response) => {
+  const own = ours[`${request.method} ${request.url.split('?')[0]}`];
+  if (own) own(request, response).catch((error) => answer(response, 500, { error: String(error) }));
+  else callback(request, response);
+});
+console.log(`ready ${issuer}`);
