@@ -1,0 +1,27 @@
+# What one does here. Each recipe is a script in scripts/, so that it can be read and run by itself.
+.DEFAULT_GOAL := help
+.PHONY: help run test simulate stories bench fmt lint
+
+help: ## shows this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## builds, and starts the example behind the gate with a development provider
+	@scripts/run
+
+test: ## everything: format, lints, Rust and Python tests, and the stories in a real browser
+	@scripts/test
+
+simulate: ## the simulation alone; SEEDS=100000 for more of it, SEED=123 replays one run
+	@scripts/test --simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(if $(MISTAKE),--mistake $(MISTAKE))
+
+stories: ## the stories alone; ARGS="-k logout" picks some
+	@scripts/test --stories $(ARGS)
+
+bench: ## the gate side by side with its peers
+	@bench/run $(ARGS)
+
+fmt: ## formats Rust and Python
+	@scripts/test --format
+
+lint: ## format check, clippy, documentation, ruff and mypy
+	@scripts/test --lint
