@@ -78,8 +78,10 @@ class Tab:
 
     def log_out(self) -> "Tab":
         """From the app's log-out button over the provider's page, where it shows one, and back."""
-        self.click("log_out")
-        self.provider.confirm_logout(self.page)
+        # The page that is left shows a signed-out user before the browser has gone anywhere.
+        with self.page.expect_event("domcontentloaded", lambda page: page.url.startswith(self.address)):
+            self.click("log_out")
+            self.provider.confirm_logout(self.page)
         return self.is_signed_out()
 
     def refresh(self) -> str:

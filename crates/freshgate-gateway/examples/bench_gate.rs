@@ -56,9 +56,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     fs::write(cookie_file, format!("freshgate={}", cookie.expose()))?;
 
     let private = UnixListener::bind(folder.path().join("session-api.sock"))?;
-    let public = gate::bind(config.listen).await?;
+    let public = gate::bind(config.listen, "LISTEN").await?;
     let upstream_secret = Arc::new(SystemEntropy.token());
-    let gate = GateParts { engine, config, upstream_secret }.open(
+    let gate = GateParts { engine, config, upstream_secret, operator: None }.open(
         public,
         private,
         upstream,

@@ -13,6 +13,7 @@ use url::Url;
 use crate::{
     config::{Config, DevConfig, EXIT_BAD_CONFIGURATION, StartupProblem},
     gate::{self, GateParts},
+    operator::OperatorListener,
     streamlit::{Launch, LaunchError, ModuleDirectory, Python},
 };
 
@@ -38,7 +39,7 @@ impl NotStarted {
 /// Runs an app behind the gate until it ends, or until we are told to stop. Yields the exit code.
 pub async fn run(mut config: Config) -> Result<ExitCode, NotStarted> {
     let signals = Signals::listen()?;
-    let listener = gate::bind(config.listen).await?;
+    let listener = gate::bind(config.listen, "--listen").await?;
     config.bound_to(address_of(&listener)?);
     serve(config, listener, signals).await
 }
@@ -46,7 +47,7 @@ pub async fn run(mut config: Config) -> Result<ExitCode, NotStarted> {
 /// The same with the development provider, which stops with them.
 pub async fn dev(mut config: DevConfig) -> Result<ExitCode, NotStarted> {
     let signals = Signals::listen()?;
-    let listener = gate::bind(config.listen).await?;
+    let listener = gate::bind(config.listen, "--listen").await?;
     config.bound_to(address_of(&listener)?);
     let provider = start_provider(&config).await?;
     let issuer = Url::parse(provider.issuer()).map_err(|error| {
@@ -87,6 +88,10 @@ async fn serve(config: Config, public: TcpListener, mut signals: Signals) -> Res
     if !problems.is_empty() {
         return Err(NotStarted(problems));
     }
+    let operator = match config.operator_listen {
+        Some(address) => Some(OperatorListener::bind(address).await?),
+        None => None,
+    };
     let python = find_python(&config)?;
     let module = ModuleDirectory::create().map_err(|error| {
         StartupProblem::new("a private directory cannot be made")
@@ -123,7 +128,8 @@ async fn serve(config: Config, public: TcpListener, mut signals: Signals) -> Res
         ready.await;
         announce(&start);
     };
-    let gate = GateParts { engine, config, upstream_secret }.open(public, private, upstream, announced)?;
+    let gate =
+        GateParts { engine, config, upstream_secret, operator }.open(public, private, upstream, announced)?;
 
     let death = tokio::select! {
         death = streamlit.died() => Some(death),

@@ -309,6 +309,14 @@ pub struct Common {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<String>,
 
+    /// Where operators ask how the gate is: /health, /ready, and /metrics for Prometheus. It asks for no password: choose
+    /// an address that operators alone can reach.
+    ///
+    /// [default: nowhere]
+    /// [env: FRESHGATE_OPERATOR_LISTEN]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub operator_listen: Option<String>,
+
     /// Where sessions are kept: `sqlite:PATH`, or `memory:` to lose them at every stop.
     ///
     /// [default: sqlite:.freshgate/sessions.db; with dev: sqlite:.freshgate/dev/sessions.db]

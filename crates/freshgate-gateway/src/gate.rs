@@ -30,6 +30,7 @@ use tower::Layer;
 use crate::{
     config::{Config, ConfiguredProvider, StartupProblem, StoreLocation},
     listener::{Listener, ListenerLimits},
+    operator::{OperatorListener, Ready},
     session_api::SessionApi,
     upstream::{ProxyOptions, ReverseProxy, StillOpen, Tunnels},
 };
@@ -43,24 +44,27 @@ const LIFETIME_LOOK: Duration = Duration::from_secs(5);
 /// How long requests may take to finish when the gate stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Binds the public address.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, StartupProblem> {
+/// Binds an address that `flag` names.
+pub async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, StartupProblem> {
     TcpListener::bind(address).await.map_err(|error| {
         let problem = match error.kind() {
-            io::ErrorKind::AddrInUse => StartupProblem::new(format!("the address {address} is taken")).mend(
-                "stop the program that listens there, or choose another address: `--listen 127.0.0.1:8502`",
-            ),
-            io::ErrorKind::PermissionDenied => StartupProblem::new(format!(
-                "the address {address} may not be used"
-            ))
-            .mend("ports below 1024 are reserved: choose a higher one, such as `--listen 127.0.0.1:8501`"),
+            io::ErrorKind::AddrInUse => {
+                StartupProblem::new(format!("the address {address} is taken")).mend(format!(
+                    "stop the program that listens there, or choose another address: `{flag} 127.0.0.1:8502`"
+                ))
+            }
+            io::ErrorKind::PermissionDenied => {
+                StartupProblem::new(format!("the address {address} may not be used")).mend(format!(
+                    "ports below 1024 are reserved: choose a higher one, such as `{flag} 127.0.0.1:8501`"
+                ))
+            }
             io::ErrorKind::AddrNotAvailable => {
                 StartupProblem::new(format!("the address {address} is not this machine's"))
                     .mend("listen on 127.0.0.1 for this machine alone, on 0.0.0.0 for every network")
             }
             _ => StartupProblem::new(format!("cannot listen on {address}")),
         };
-        problem.at("--listen").because(&error)
+        problem.at(flag).because(&error)
     })
 }
 
@@ -174,6 +178,8 @@ pub struct GateParts {
     pub config: Config,
     /// By what the app proves itself to the session API.
     pub upstream_secret: Arc<Secret>,
+    /// Where operators ask, if they want to.
+    pub operator: Option<OperatorListener>,
 }
 
 /// The tasks of an open gate.
@@ -196,7 +202,7 @@ impl GateParts {
         upstream: SocketAddr,
         ready: impl Future<Output = ()> + Send + 'static,
     ) -> Result<OpenGate, StartupProblem> {
-        let Self { engine, config, upstream_secret } = self;
+        let Self { engine, config, upstream_secret, operator } = self;
         let scheme = if config.public.is_https() { Scheme::HTTPS } else { Scheme::HTTP };
         let tunnels = Tunnels::of(engine.clone());
         let proxy = ReverseProxy::new(
@@ -217,10 +223,15 @@ impl GateParts {
         let (finish, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         // Before the first request, so that no use goes unnoticed, and until the gate begins to stop.
         tasks.spawn(engine.clone().refresh_ahead(finish.clone()));
+        let readiness = Ready::until(finish.clone());
+        if let Some(operator) = operator {
+            tasks.spawn(operator.serve(engine.clone(), tunnels.clone(), readiness.clone(), stop.clone()));
+        }
         let listener = tokio::spawn({
             let finish = finish.clone();
             async move {
                 if finish.run_until_cancelled(ready).await.is_some() {
+                    readiness.app_is_there();
                     Listener::new(public, limits).serve(service, finish.cancelled_owned(), DRAIN).await;
                 }
             }

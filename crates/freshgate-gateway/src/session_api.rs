@@ -13,7 +13,7 @@ use axum::{
 };
 use freshgate::{
     Engine,
-    engine::{Opened, RefreshError, RefreshOutcome},
+    engine::{Opened, RefreshError, RefreshOutcome, TryLater},
     events::SessionEvent,
     freshness,
     session::{EndReason, OpenSession, SessionKey},
@@ -233,29 +233,23 @@ impl Problem {
 
 impl From<RefreshError> for Problem {
     fn from(error: RefreshError) -> Self {
-        match error {
-            RefreshError::SignInAgain(reason) => Self {
-                reason: Some(reason.code()),
-                ..Self::new(StatusCode::GONE, "sign_in_again", "The session is over. Sign in again.")
-            },
-            RefreshError::TryLater(try_later) => Self {
-                reason: Some(try_later.failure.code()),
-                retry_after: Some(try_later.retry_after),
-                ..Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "try_later",
-                    format!("The session cannot be refreshed now: {}.", try_later.failure),
-                )
-            },
-            RefreshError::NotSignedIn => {
-                Self::new(StatusCode::NOT_FOUND, "not_signed_in", "There is no such session.")
+        let (status, message, retry_after) = match &error {
+            RefreshError::SignInAgain(_) => {
+                (StatusCode::GONE, "The session is over. Sign in again.".to_owned(), None)
             }
-            RefreshError::NoRefreshToken => Self::new(
-                StatusCode::CONFLICT,
-                "no_refresh_token",
-                "The provider issued no refresh token, so the tokens cannot be renewed.",
-            ),
-        }
+            RefreshError::TryLater(TryLater { retry_after, failure }) => {
+                let message = format!("The session cannot be refreshed now: {failure}.");
+                (StatusCode::SERVICE_UNAVAILABLE, message, Some(*retry_after))
+            }
+            RefreshError::NotSignedIn => {
+                (StatusCode::NOT_FOUND, "There is no such session.".to_owned(), None)
+            }
+            RefreshError::NoRefreshToken => {
+                let message = "The provider issued no refresh token, so the tokens cannot be renewed.";
+                (StatusCode::CONFLICT, message.to_owned(), None)
+            }
+        };
+        Self { status, error: error.code(), reason: error.reason(), message, retry_after }
     }
 }
 

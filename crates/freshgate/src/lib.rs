@@ -4,6 +4,7 @@
 //! [`store::Store`] and to the [`provider`]s; it knows nothing of HTTP servers, cookies or pages (see `freshgate-web`).
 
 pub mod clock;
+pub mod counting;
 pub mod engine;
 pub mod events;
 pub mod freshness;

@@ -41,6 +41,8 @@ const DEFAULT_USERS: [&str; 2] = ["ada", "grace"];
 pub struct DevConfig {
     /// Where the gate listens for browsers.
     pub listen: SocketAddr,
+    /// Where operators ask how the gate is, if anywhere.
+    pub operator_listen: Option<SocketAddr>,
     /// Where the provider listens; a loopback address.
     pub provider_listen: SocketAddr,
     /// How long the provider's access tokens live.
@@ -91,6 +93,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
     let state_folder = state_folder::path(environment.current_folder());
     DevConfig {
         listen: basics.listen,
+        operator_listen: basics.operator_listen,
         provider_listen: provider_listen(&sources, report),
         token_lifetime: sources
             .find(DEV_TOKEN_LIFETIME, report)
@@ -215,6 +218,7 @@ impl DevConfig {
         };
         Ok(Config {
             listen: self.listen,
+            operator_listen: self.operator_listen,
             public: self.public.clone(),
             store: self.store.clone(),
             session: self.session.clone(),

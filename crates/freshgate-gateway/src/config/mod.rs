@@ -58,6 +58,8 @@ pub use store_location::StoreLocation;
 pub struct Config {
     /// Where the gate listens for browsers.
     pub listen: SocketAddr,
+    /// Where operators ask how the gate is, if anywhere.
+    pub operator_listen: Option<SocketAddr>,
     /// The address that browsers use.
     pub public: PublicAddress,
     /// Where sessions are kept.
@@ -110,6 +112,7 @@ impl Config {
 struct Basics {
     listen: SocketAddr,
     listen_given: Option<setting::Given>,
+    operator_listen: Option<SocketAddr>,
     store: Option<StoreLocation>,
     session: SessionPolicy,
     limits: Limits,
@@ -126,6 +129,7 @@ fn sources<'a>(
 ) -> setting::Sources<'a> {
     let texts = [
         ("listen", &common.listen),
+        ("operator-listen", &common.operator_listen),
         ("store", &common.store),
         ("log", &common.log),
         ("log-format", &common.log_format),
@@ -155,6 +159,9 @@ fn basics(
     Basics {
         listen,
         listen_given,
+        operator_listen: sources
+            .find(setting::OPERATOR_LISTEN, report)
+            .and_then(|given| listen::read(&given, report)),
         store: sources.find(setting::STORE, report).and_then(|given| store_location::read(&given, report)),
         session: run::session(sources, report),
         limits: limits::read(sources, report),

@@ -62,6 +62,7 @@ fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -
     let tell_secrets = secrets_files.to_tell_streamlit();
     Some(Config {
         listen: basics.listen,
+        operator_listen: basics.operator_listen,
         public: public?,
         store: basics.store.unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("sessions.db"))),
         session: basics.session,

@@ -56,6 +56,7 @@ settings! {
     STORE = Setting::new("store", "store", "FRESHGATE_STORE");
     SECRETS = Setting::new("secrets", "secrets", "FRESHGATE_SECRETS");
     PYTHON = Setting::new("python", "python", "FRESHGATE_PYTHON");
+    OPERATOR_LISTEN = Setting::new("operator.listen", "operator-listen", "FRESHGATE_OPERATOR_LISTEN");
     PUBLIC_URL = Setting::without_flag("public_url", "FRESHGATE_PUBLIC_URL");
     LOG_FILTER = Setting::new("log.filter", "log", "FRESHGATE_LOG");
     LOG_FORMAT = Setting::new("log.format", "log-format", "FRESHGATE_LOG_FORMAT");

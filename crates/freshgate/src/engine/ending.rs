@@ -14,6 +14,7 @@ use super::{
 #[cfg(feature = "simulation")]
 use crate::sabotage::Sabotage;
 use crate::{
+    counting,
     session::{EndReason, OpenSession, SessionKey},
     store::{Revision, StoreError, Tombstone},
 };
@@ -52,6 +53,7 @@ impl Engine {
             self.0.sessions.put_back(key, before);
         }
         if ended.is_some() {
+            counting::session_ended(reason);
             tracing::info!(session = %key.short(), reason = reason.code(), "session ended");
         }
         Ok(ended.map(OpenSession))
@@ -71,6 +73,7 @@ impl Engine {
         let note = Some(self.0.sessions.seal_note(told));
         let ended = self.0.sessions.end_at(key, revision, tombstone, self.tombstone_until(now), note).await?;
         if let EndedAt::Now = &ended {
+            counting::session_ended(reason);
             tracing::info!(session = %key.short(), reason = reason.code(), "session ended");
         }
         Ok(ended)

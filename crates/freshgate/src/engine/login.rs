@@ -16,6 +16,7 @@ use super::{
     record::{Record, RefreshState},
 };
 use crate::{
+    counting,
     keyring::Purpose,
     provider::{MetadataUnavailable, Provider, TokenOutcome, UserInfoFailure, VerifyError},
     session::{OpenSession, SessionId, TokenSet},
@@ -285,6 +286,7 @@ impl Engine {
             attempts: 1,
         });
         let record = self.0.sessions.insert(record).await?.ok_or(LoginError::FlowUnknown)?;
+        counting::session_started(name);
         tracing::info!(session = %record.key.short(), provider = name, "signed in");
         Ok(LoginCompleted { id, session: OpenSession(record), next: flow.next })
     }

@@ -172,6 +172,11 @@ impl Engine {
         &self.0.policy
     }
 
+    /// Whether the session store answers. Costs one small read. Dropping the future is safe.
+    pub async fn check_store(&self) -> Result<(), StoreError> {
+        self.0.store.changes_since(None).await.map(drop)
+    }
+
     /// How many sessions have a refresh under way.
     pub fn refreshes_under_way(&self) -> usize {
         self.0.flights.len()

@@ -34,6 +34,7 @@ use super::{
     sessions::{EndedAt, Lookup, Replaced},
 };
 use crate::{
+    counting::{self, Wanted},
     freshness::{self, Freshness},
     provider::{LostAnswer, NoTurn, Provider, TokenOutcome, Turn, UserInfoFailure, VerifyError},
     sabotage::Sabotage,
@@ -170,6 +171,25 @@ impl RefreshFailure {
 }
 
 impl RefreshError {
+    /// The stable code, as in metrics and the session API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SignInAgain(_) => "sign_in_again",
+            Self::TryLater(_) => "try_later",
+            Self::NotSignedIn => "not_signed_in",
+            Self::NoRefreshToken => "no_refresh_token",
+        }
+    }
+
+    /// The stable code of why, where there are several reasons.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::SignInAgain(reason) => Some(reason.code()),
+            Self::TryLater(try_later) => Some(try_later.failure.code()),
+            Self::NotSignedIn | Self::NoRefreshToken => None,
+        }
+    }
+
     pub(super) fn interrupted() -> Self {
         TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Interrupted }.into()
     }
@@ -213,6 +233,17 @@ impl Engine {
         validity: Option<Duration>,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+        let answer = self.find_fresh(key, validity, deadline).await;
+        counting::answered(Wanted::Fresh, &answer);
+        answer
+    }
+
+    async fn find_fresh(
+        &self,
+        key: SessionKey,
+        validity: Option<Duration>,
+        deadline: Duration,
+    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
         let validity = validity.unwrap_or(self.0.policy.min_validity);
         let give_up = Instant::now() + deadline;
         let mut outcome = RefreshOutcome::NotNeeded;
@@ -235,6 +266,16 @@ impl Engine {
     ///
     /// Waits for `deadline` at most; a refresh that takes longer goes on, as it does if this future is dropped.
     pub async fn refresh(
+        &self,
+        key: SessionKey,
+        deadline: Duration,
+    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+        let answer = self.force_refresh(key, deadline).await;
+        counting::answered(Wanted::Refresh, &answer);
+        answer
+    }
+
+    async fn force_refresh(
         &self,
         key: SessionKey,
         deadline: Duration,
@@ -288,6 +329,7 @@ async fn fly_all(engine: Engine, key: SessionKey) {
             Flight { engine: &engine, key, crew: &crew, started, holder, requests: AtomicU32::default() }
                 .run()
                 .await;
+        counting::refreshed(settled.as_ref().map(|landed| landed.outcome), started.elapsed());
         match &settled {
             Ok(landed) if landed.outcome == RefreshOutcome::NotNeeded => {}
             Ok(_) => tracing::info!(session = %key.short(), millis = millis(started), "refreshed"),

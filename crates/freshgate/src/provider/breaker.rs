@@ -18,6 +18,8 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
+use crate::counting;
+
 /// So many failures in a row, and the provider is left alone.
 const FAILURES_TO_OPEN: u32 = 5;
 /// How many requests may be in flight at first, and after a pause. Each answer makes it one more, which doubles it with
@@ -297,6 +299,9 @@ impl Turns {
 
     fn tell(&self, turned: Option<Turned>) {
         let provider = &self.provider;
+        if let Some(turned) = &turned {
+            counting::provider_left_alone(provider, matches!(turned, Turned::Open(_)));
+        }
         match turned {
             Some(Turned::Open(rest)) => {
                 tracing::warn!(

@@ -32,6 +32,7 @@ pub use transport::{
 
 use crate::{
     clock::Clock,
+    counting,
     tasks::{Tasks, TokioTasks},
 };
 pub(crate) use breaker::Turn;
@@ -165,6 +166,7 @@ impl Provider {
                 TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier)
             })
             .await;
+        counting::token_answer(self.name(), "authorization_code", outcome_code(&answer));
         if let Ok(TokenAnswer::Granted(_)) = &answer {
             self.turns.heard_of();
         }
@@ -173,7 +175,9 @@ impl Provider {
 
     /// Spends a refresh token. Unless it fails with something that says that nothing was sent, the token may be used up.
     pub(crate) async fn refresh(&self, refresh_token: &Secret) -> Result<TokenAnswer, TokenRequestError> {
-        self.ask_for_tokens(|client| TokenRequest::refresh_token(client, refresh_token)).await
+        let answer = self.ask_for_tokens(|client| TokenRequest::refresh_token(client, refresh_token)).await;
+        counting::token_answer(self.name(), "refresh_token", outcome_code(&answer));
+        answer
     }
 
     async fn ask_for_tokens(
@@ -345,6 +349,18 @@ impl Provider {
             }
             verified => verified.map_err(VerifyError::Rejected),
         }
+    }
+}
+
+/// What came of a token request, for metrics.
+fn outcome_code(answer: &Result<TokenAnswer, TokenRequestError>) -> &'static str {
+    match answer {
+        Ok(TokenAnswer::Granted(_)) => "granted",
+        Ok(TokenAnswer::Refused(_)) => "refused",
+        Ok(TokenAnswer::Unavailable { .. }) => "unavailable",
+        Ok(_) => "malformed",
+        Err(TokenRequestError::Transport(TransportError::AnswerLost { .. })) => "lost",
+        Err(_) => "not_sent",
     }
 }
 
