@@ -39,6 +39,10 @@ class Tab:
         """What the app shows under a key, now."""
         return self.part(key).inner_text(timeout=PATIENCE).strip()
 
+    def glimpse(self, key: str) -> str:
+        """What the app shows under a key this very moment; nothing if it is not there."""
+        return "".join(self.part(key).all_inner_texts()).strip()
+
     def number(self, key: str) -> int:
         return int(self.text(key))
 
