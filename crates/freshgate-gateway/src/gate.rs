@@ -208,6 +208,7 @@ impl GateParts {
         let proxy = ReverseProxy::new(
             ProxyOptions {
                 sockets_per_session: config.limits.sockets_per_session,
+                identity_headers: config.app.trusted_user_headers.clone(),
                 ..ProxyOptions::new(upstream, scheme)
             },
             tunnels.clone(),

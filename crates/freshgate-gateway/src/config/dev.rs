@@ -22,7 +22,9 @@ use super::{
     provider::DEFAULT_CLOCK_LEEWAY,
     report::{Report, StartupProblem},
     run,
-    setting::{DEV_GRACE, DEV_PROVIDER_LISTEN, DEV_ROTATION, DEV_TOKEN_LIFETIME, DEV_USERS, Sources},
+    setting::{
+        DEV_GRACE, DEV_PROVIDER_LISTEN, DEV_ROTATION, DEV_TOKEN_LIFETIME, DEV_USERS, Given, LISTEN, Sources,
+    },
     sources, state_folder,
     store_location::StoreLocation,
     streamlit_options,
@@ -88,6 +90,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
     let sources = sources(&dev.common, flags, environment, report);
     let streamlit = streamlit_options::read(&dev.streamlit, script_folder, environment, report);
     let basics = basics(&sources, &streamlit, report);
+    loopback_only(&sources, basics.listen, streamlit.address.as_ref(), report);
     let tell_secrets =
         run::secrets_files(&sources, &streamlit, script_folder, environment, report).to_tell_streamlit();
     let state_folder = state_folder::path(environment.current_folder());
@@ -111,10 +114,30 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
             script: script.clone(),
             arguments: streamlit.arguments_behind_the_gate(!tell_secrets.is_empty()),
             python: basics.python,
+            trusted_user_headers: streamlit.trusted_user_headers.clone(),
             secrets_files: tell_secrets,
         },
         public: PublicAddress::on_this_machine(basics.listen, &streamlit.base_path),
         state_folder,
+    }
+}
+
+/// Anyone who reaches the gate can sign in as anyone, whoever said where it listens.
+fn loopback_only(
+    sources: &Sources<'_>,
+    listen: SocketAddr,
+    of_streamlit: Option<&Given>,
+    report: &mut Report,
+) {
+    if listen.ip().is_loopback() {
+        return;
+    }
+    if let Some(given) = sources.find(LISTEN, report).as_ref().or(of_streamlit) {
+        let loopback = listen::loopback(listen.port());
+        let help = format!(
+            "listen on a loopback address, such as `--listen {loopback}`: whoever reaches the gate can sign in as anyone"
+        );
+        given.refuse::<()>("reaches beyond this machine", &help, report);
     }
 }
 

@@ -38,6 +38,7 @@ use std::{
 
 use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
+use http::HeaderName;
 
 pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
@@ -90,6 +91,8 @@ pub struct AppConfig {
     pub arguments: Vec<String>,
     /// The interpreter that has Streamlit, if one was named.
     pub python: Option<PathBuf>,
+    /// The request headers that the app takes for who the user is (`server.trustedUserHeaders`): nobody may send them.
+    pub trusted_user_headers: Vec<HeaderName>,
     /// Where Streamlit must be told to look for secrets (`secrets.files`); empty: it looks there by itself.
     pub secrets_files: Vec<PathBuf>,
 }

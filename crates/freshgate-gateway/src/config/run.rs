@@ -75,6 +75,7 @@ fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -
             script,
             arguments: streamlit.arguments_behind_the_gate(!tell_secrets.is_empty()),
             python: basics.python,
+            trusted_user_headers: streamlit.trusted_user_headers.clone(),
             secrets_files: tell_secrets,
         },
         state_folder,

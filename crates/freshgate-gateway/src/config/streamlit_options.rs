@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use http::HeaderName;
+
 use super::{
     environment::Environment,
     item::{Entry, Item, Table, Value},
@@ -18,6 +20,7 @@ const ADDRESS: &str = "server.address";
 const SSL_CERT_FILE: &str = "server.sslCertFile";
 const SSL_KEY_FILE: &str = "server.sslKeyFile";
 const SECRETS_FILES: &str = "secrets.files";
+const TRUSTED_USER_HEADERS: &str = "server.trustedUserHeaders";
 
 /// The options, and what is left of the arguments.
 pub(super) struct StreamlitOptions {
@@ -27,6 +30,8 @@ pub(super) struct StreamlitOptions {
     pub(super) address: Option<Given>,
     /// Where Streamlit was told to look for secrets; empty: nowhere in particular.
     pub(super) secrets_files: Vec<Given>,
+    /// The request headers that Streamlit takes for who the user is.
+    pub(super) trusted_user_headers: Vec<HeaderName>,
     arguments: Vec<String>,
 }
 
@@ -85,6 +90,7 @@ pub(super) fn read(
         port: find(PORT, report),
         address: find(ADDRESS, report),
         secrets_files: secrets_files(arguments, &files, environment, report),
+        trusted_user_headers: trusted_user_headers(find(TRUSTED_USER_HEADERS, report), report),
         arguments: arguments.to_vec(),
     }
 }
@@ -113,6 +119,39 @@ fn base_path(given: Option<Given>, report: &mut Report) -> BasePath {
         base.given = Some(given);
     }
     base
+}
+
+/// The keys of a table, or of a JSON object in a text. What Streamlit would not start with is an error here already; a key
+/// that is no name of a header is none that a browser could send.
+fn trusted_user_headers(given: Option<Given>, report: &mut Report) -> Vec<HeaderName> {
+    let Some(given) = given else { return Vec::new() };
+    let names: Vec<String> = match &given.item.value {
+        Value::Table(table) => table.entries.iter().map(|entry| entry.key.clone()).collect(),
+        Value::Text(text) => match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
+            Ok(object) => object.keys().cloned().collect(),
+            Err(_) => {
+                given.refuse::<()>(
+                    "not a JSON object",
+                    "write names of headers and of keys in st.user, such as {\"X-Team\": \"team\"}",
+                    report,
+                );
+                return Vec::new();
+            }
+        },
+        _ => {
+            given.expected::<()>("a table", report);
+            return Vec::new();
+        }
+    };
+    if !names.is_empty() {
+        report.add(
+            Problem::warning(format!("`{}` has no effect behind the gate", given.name))
+                .at(&given.item.place, "browsers could send these headers themselves")
+                .note("the gate takes these headers out of every request")
+                .help("take what you need from the claims in st.user"),
+        );
+    }
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 fn secrets_files(
@@ -185,6 +224,7 @@ pub(super) fn streamlit_files(name: &str, script_folder: &Path, environment: &En
 fn may_show(path: &[&str]) -> bool {
     let option = path.join(".");
     [BASE_URL_PATH, PORT, ADDRESS, SSL_CERT_FILE, SSL_KEY_FILE, SECRETS_FILES].contains(&option.as_str())
+        || option.starts_with(TRUSTED_USER_HEADERS)
 }
 
 fn in_files(files: &[(PathBuf, Table)], option: &str, environment: &Environment) -> Option<Given> {

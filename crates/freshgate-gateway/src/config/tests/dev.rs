@@ -73,6 +73,24 @@ fn gate_and_provider_know_each_other_and_remember_it() {
 }
 
 #[test]
+fn it_listens_on_loopback_whoever_says_where() {
+    let in_config = |text| Case::new().file(".streamlit/config.toml", text);
+    insta::assert_snapshot!(
+        [
+            Case::new().dev(&["app.py", "--listen", "0.0.0.0:8501"]),
+            Case::new().variable("FRESHGATE_LISTEN", "192.0.2.1:80").dev(&["app.py"]),
+            Case::new().file("freshgate.toml", "listen = \"[::]:8501\"\n").dev(&["app.py"]),
+            Case::new().dev(&["app.py", "--", "--server.address=0.0.0.0"]),
+            in_config("[server]\naddress = \"0.0.0.0\"\nport = 9000\n").dev(&["app.py"]),
+        ]
+        .map(|report| report.unwrap_err().render(Look::Plain))
+        .join("\n")
+    );
+    // A port alone says nothing of the address.
+    assert!(in_config("[server]\nport = 9000\n").dev(&["app.py"]).is_ok());
+}
+
+#[test]
 fn problems() {
     let report = Case::new().dev(&[
         "--token-lifetime",

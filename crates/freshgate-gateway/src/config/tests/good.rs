@@ -39,6 +39,29 @@ fn a_plain_app() {
 }
 
 #[test]
+fn headers_that_streamlit_trusts_are_known_wherever_they_are_named() {
+    let trusted = |case: Case, arguments: &[&str]| {
+        let (config, report) = case.run(arguments).unwrap();
+        (config.app.trusted_user_headers, report.render(Look::Plain))
+    };
+    let good = || Case::with_secrets(GOOD);
+    let json = r#"{"X-Team": "team", "x-mail": "mail"}"#;
+    let (names, report) = trusted(
+        good().file(
+            ".streamlit/config.toml",
+            "[server.trustedUserHeaders]\nX-Team = \"team\"\nX-Mail = \"mail\"\n",
+        ),
+        &[],
+    );
+    assert_eq!(names, ["x-team", "x-mail"]);
+    insta::assert_snapshot!(report);
+    assert_eq!(trusted(good(), &["--", "--server.trustedUserHeaders", json]).0, ["x-team", "x-mail"]);
+    let variable = good().variable("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", json);
+    assert_eq!(trusted(variable, &[]).0, ["x-team", "x-mail"]);
+    assert_eq!(trusted(good(), &[]), (Vec::<http::HeaderName>::new(), String::new()));
+}
+
+#[test]
 fn nothing_secret_is_in_its_debug() {
     assert!(!format!("{:?}", Case::with_secrets(GOOD).config(&[])).contains("hunter2"));
 }
