@@ -130,7 +130,7 @@ class OidcProvider(Provider):
             ],
         }
         folder = STORIES / "providers" / "oidc-provider"
-        self.process = Process(["node", folder / "server.mjs", json.dumps(settings)], log, cwd=folder)
+        self.process = Process([node(folder), folder / "server.mjs", json.dumps(settings)], log, cwd=folder)
         self.issuer = self.process.wait_for_line(r"^ready (\S+)")[1]
 
     @property
@@ -253,6 +253,11 @@ class DevProvider(Provider):
 
     def _log(self) -> Any:
         return get_json(f"{self.issuer}/_log")
+
+
+def node(folder: Path) -> str | Path:
+    """The Node.js that the provider wants, as its packages brought it; where there is none, the system's."""
+    return next(iter(sorted(folder.glob("node_modules/node-*/bin/node"))), "node")
 
 
 def choose_dev_user(page: Page, user: str) -> None:
