@@ -22,7 +22,9 @@ def misbehaving(stage: Stage) -> DevProvider:
 def test_large_access_token_400_groups_and_a_large_userinfo(stage: Stage) -> None:
     stage.set_up()
     stage.provider.change_user("alice", groups=GROUPS, biography=BIOGRAPHY)
-    misbehaving(stage).misbehave("token", access_token_bytes=ACCESS_TOKEN_BYTES)
+    misbehaving(stage).misbehave(
+        "token", access_token_bytes=ACCESS_TOKEN_BYTES, id_token={"set": {"groups": GROUPS}}
+    )
     tab = stage.tab().open().is_signed_out()
 
     tab.sign_in()
@@ -33,6 +35,36 @@ def test_large_access_token_400_groups_and_a_large_userinfo(stage: Stage) -> Non
     tab.shows("token_size", ACCESS_TOKEN_BYTES).shows("groups", len(GROUPS))
     other = stage.tab().open().is_signed_in().shows("userinfo_size", len(BIOGRAPHY))
     assert sum(len(name) + len(one["value"]) for name, one in other.cookies().items()) < 1024
+
+    # The ID token is too large for an address: without it the provider asks its user, and signs out all the same.
+    with tab.page.expect_request(f"{stage.provider.issuer}/end_session?*") as asked:
+        tab.click("log_out")
+    assert len(asked.value.url) < 4096
+    tab.page.get_by_role("button", name="Sign out").click()
+    tab.page.wait_for_url(f"{stage.project.address}/**")
+    tab.is_signed_out()
+    other.is_signed_out()
+
+
+def test_an_id_token_may_be_for_others_whom_the_operator_trusts(stage: Stage) -> None:
+    stage.prepare()
+    ours = stage.project.auth(stage.provider)["client_id"]
+    misbehaving(stage).misbehave("token", id_token={"set": {"aud": [ours, "project"], "azp": ours}})
+    trusting = stage.project.folder / "freshgate.toml"
+    trusting.write_text('[provider.default]\ntrusted_audiences = ["elsewhere"]\n')
+    stage.start_gate()
+    tab = stage.tab().open().is_signed_out().click("log_in")
+    tab.page.wait_for_url(f"{stage.provider.issuer}/**")
+    stage.provider.fill_in_login(tab.page, "alice")
+    tab.page.wait_for_url(f"{stage.project.address}/oauth2callback?**")
+    assert "provider_rejected" in tab.page.locator("body").inner_text()
+    stage.gate.stop()
+
+    trusting.write_text('[provider.default]\ntrusted_audiences = ["project"]\n')
+    stage.start_gate()
+
+    tab.open().is_signed_out().sign_in()
+    assert tab.refresh().startswith("new token")
 
 
 BAD_ID_TOKENS: dict[str, dict[str, Any]] = {

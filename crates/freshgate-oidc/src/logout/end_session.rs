@@ -19,11 +19,17 @@ pub struct EndSessionRequest<'a> {
     pub state: Option<&'a Secret>,
 }
 
+/// A longer ID token is not sent along: servers take addresses of 8 KiB at best, and refuse the whole request otherwise.
+/// Without it the provider goes by its own cookie, and may ask the user first (section 2: the hint is recommended).
+const LONGEST_HINT: usize = 4096;
+
 impl EndSessionRequest<'_> {
-    /// Where to send the browser. The address holds the ID token: it belongs in a `Location` header, not in a log.
+    /// Where to send the browser. The address holds the ID token, unless that is too long for an address: it belongs in a
+    /// `Location` header, not in a log.
     pub fn to_url(&self) -> Url {
+        let hint = self.id_token_hint.map(Secret::expose).filter(|hint| hint.len() <= LONGEST_HINT);
         let ours = [
-            ("id_token_hint", self.id_token_hint.map(Secret::expose)),
+            ("id_token_hint", hint),
             ("client_id", Some(self.client_id)),
             ("post_logout_redirect_uri", self.post_logout_redirect_uri.map(Url::as_str)),
             ("state", self.state.map(Secret::expose)),
@@ -64,5 +70,12 @@ mod tests {
              &post_logout_redirect_uri=https%3A%2F%2Fapp.example%2F%3Fa%3Db&state=s%26s"
         );
         assert!(!format!("{all:?}").contains("ey.J"));
+
+        for (length, sent) in [(LONGEST_HINT, true), (LONGEST_HINT + 1, false)] {
+            let hint = Secret::new("x".repeat(length));
+            let url = EndSessionRequest { id_token_hint: Some(&hint), ..all.clone() }.to_url();
+            assert_eq!(url.query_pairs().any(|(name, _)| name == "id_token_hint"), sent, "{length}");
+            assert_eq!(url.query_pairs().filter(|(name, _)| name == "state").count(), 1);
+        }
     }
 }
