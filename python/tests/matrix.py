@@ -24,7 +24,7 @@ def main() -> int:
     arguments.add_argument("--folder", type=Path, help="where the environments are kept; without it, they are not")
     given = arguments.parse_args()
     with TemporaryDirectory(prefix="freshgate-matrix-") as passing:
-        folder = given.folder or Path(passing)
+        folder = (given.folder or Path(passing)).resolve()
         failed = [version for version in given.versions if not passes(version, folder)]
     print("failed: " + ", ".join(failed) if failed else "all passed")
     return 1 if failed else 0

@@ -15,7 +15,7 @@ import streamlit
 import streamlit_app
 from fake_gate import SECRET, FakeGate
 from freshgate import _environment
-from freshgate.__main__ import _numbers
+from freshgate.__main__ import CannotStart, _check_python, _numbers
 
 GATE = """
 import os, subprocess, sys, time
@@ -56,6 +56,13 @@ def test_a_name_that_streamlit_lacks_is_named(gate: FakeGate, tmp_path: Path) ->
         "AppSession.request_rerun, UserInfoProxy. Update freshgate, or install a Streamlit that it knows: "
         f"{sys.executable} -m pip install streamlit==1.67.0\n"
     )
+
+
+def test_a_python_that_is_too_old() -> None:
+    with pytest.raises(CannotStart, match=r"^Python 3\.9 is too old: 3\.10 or newer is needed\. Name one"):
+        _check_python((3, 9))
+    _check_python((3, 10))
+    _check_python((4, 0))
 
 
 def test_a_streamlit_that_is_too_old(gate: FakeGate, tmp_path: Path) -> None:

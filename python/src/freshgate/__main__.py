@@ -9,6 +9,7 @@ from typing import Final
 
 from freshgate import __version__
 
+OLDEST_PYTHON: Final = (3, 10)
 OLDEST_STREAMLIT: Final = (1, 50)
 NEWEST_KNOWN_STREAMLIT: Final = "1.67.0"
 
@@ -23,6 +24,7 @@ def main() -> None:
         print(f"freshgate {__version__}")
         return
     try:
+        _check_python(sys.version_info[:2])
         _make_room_for_the_app()
         _check_streamlit()
         _install()
@@ -45,6 +47,14 @@ def _make_room_for_the_app() -> None:
     here = str(Path.cwd())
     if sys.path and sys.path[0] in {"", here}:
         sys.path.append(sys.path.pop(0) or here)
+
+
+def _check_python(version: tuple[int, ...]) -> None:
+    if version < OLDEST_PYTHON:
+        raise CannotStart(
+            f"Python {'.'.join(map(str, version))} is too old: {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed. "
+            f"Name one that has Streamlit: freshgate run app.py --python PATH"
+        )
 
 
 def _check_streamlit() -> None:
