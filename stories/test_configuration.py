@@ -71,6 +71,18 @@ def test_wrong_metadata_url(stage: Stage) -> None:
     )
 
 
+@pytest.mark.providers("devidp", "oidc-provider")
+def test_wrong_client_secret(stage: Stage) -> None:
+    stage.prepare()
+    wrong = "not-the-right-secret-0123456789"
+    stage.project.write_secrets(auth=stage.project.auth(stage.provider) | {"client_secret": wrong})
+
+    said = refusal(stage)
+
+    assert_names(said, ["[auth]", "client_id", "client_secret", "invalid_client"])
+    assert wrong not in said
+
+
 def test_provider_that_does_not_answer_yet_is_no_reason_not_to_start(stage: Stage) -> None:
     stage.prepare()
     nobody = f"http://127.0.0.1:{free_port()}/.well-known/openid-configuration"

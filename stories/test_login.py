@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from harness.providers import DevProvider
 from harness.stage import Stage
 
 
@@ -93,12 +96,12 @@ def test_login_denied_at_the_provider_shows_a_page_and_a_way_on(stage: Stage) ->
     tab.pass_the_providers_page("alice").shows("sub", "alice")
 
 
-def test_wrong_client_secret_shows_a_code_and_no_cause(stage: Stage) -> None:
-    stage.prepare()
-    auth = stage.project.auth(stage.provider) | {"client_secret": "not-the-right-secret-0123456789"}
-    stage.project.write_secrets(auth=auth, api={"url": stage.provider.api_url})
-    stage.start_gate()
-    tab = stage.tab().open().is_signed_out()
+@pytest.mark.providers("devidp")
+def test_a_client_that_is_refused_at_login_shows_a_code_and_no_cause(stage: Stage) -> None:
+    tab = stage.set_up().tab().open().is_signed_out()
+    assert isinstance(stage.provider, DevProvider)
+    refusal = {"status": 401, "body": {"error": "invalid_client"}}
+    stage.provider.misbehave("token:code", respond=refusal)
 
     tab.click("log_in")
     tab.page.wait_for_url(f"{stage.provider.issuer}/**")

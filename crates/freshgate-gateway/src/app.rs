@@ -82,7 +82,7 @@ async fn serve(config: Config, public: TcpListener, mut signals: Signals) -> Res
     let store = gate::open_store(&config)?;
     let engine = gate::engine(&config, store)?;
     let problems = tokio::select! {
-        problems = gate::ask_providers(&engine) => problems,
+        problems = gate::ask_providers(&engine, config.public.redirect_uri()) => problems,
         () = signals.told_to_stop() => return Ok(ExitCode::SUCCESS),
     };
     if !problems.is_empty() {

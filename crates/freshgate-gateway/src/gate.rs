@@ -26,6 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Layer;
+use url::Url;
 
 use crate::{
     config::{Config, ConfiguredProvider, StartupProblem, StoreLocation},
@@ -126,16 +127,33 @@ fn section(provider: &str) -> String {
     if provider == "default" { "[auth]".to_owned() } else { format!("[auth.{provider}]") }
 }
 
-/// Asks every provider for its metadata.
+/// Asks every provider for its metadata, and whether it takes us for its client.
 ///
-/// What is wrong for good is a problem: a wrong address, another issuer. A provider that is merely away is none: sessions
-/// that are open go on, and it is asked again at the next login.
-pub async fn ask_providers(engine: &Engine) -> Vec<StartupProblem> {
-    let asked =
-        join_all(engine.providers().map(async |provider| (provider, provider.metadata().await))).await;
+/// What is wrong for good is a problem: a wrong address, another issuer, a wrong secret. A provider that is merely away is
+/// none: sessions that are open go on, and it is asked again at the next login.
+pub async fn ask_providers(engine: &Engine, redirect_uri: &Url) -> Vec<StartupProblem> {
+    let asked = join_all(engine.providers().map(async |provider| {
+        let metadata = provider.metadata().await;
+        let client = match &metadata {
+            Ok(_) => provider.check_client(redirect_uri, &engine.entropy().token()).await,
+            Err(_) => Ok(()),
+        };
+        (provider, metadata, client)
+    }));
     let mut problems = Vec::new();
-    for (provider, answer) in asked {
-        let Err(error) = answer else { continue };
+    for (provider, metadata, client) in asked.await {
+        if let Err(error) = client {
+            problems.push(
+                StartupProblem::new(format!("the provider `{}` refuses this client", provider.name()))
+                    .at(format!("{} client_id, client_secret", section(provider.name())))
+                    .because(&error)
+                    .mend(
+                        "compare client_id and client_secret with what the provider shows for this app; a secret may \
+                         have expired there, or the provider may want another token_endpoint_auth_method",
+                    ),
+            );
+        }
+        let Err(error) = metadata else { continue };
         if !error.is_misconfiguration() {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(

@@ -236,6 +236,7 @@ impl DevConfig {
             offline_access: OfflineAccess::IfListed,
             authorize_parameters: vec![("prompt".to_owned(), "select_account".to_owned())],
             userinfo: true,
+            trusted_audiences: Vec::new(),
             clock_leeway: DEFAULT_CLOCK_LEEWAY,
             refreshing: Refreshing::default(),
         };

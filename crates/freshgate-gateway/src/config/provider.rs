@@ -38,6 +38,7 @@ pub(super) struct Overrides {
     pub(super) ca_file: Option<Given>,
     pub(super) timeout: Option<Given>,
     pub(super) clock_leeway: Option<Given>,
+    pub(super) trusted_audiences: Option<Given>,
     pub(super) offline_access: Option<Given>,
     pub(super) userinfo: Option<Given>,
     pub(super) lost_answer: Option<Given>,
@@ -76,6 +77,7 @@ pub(super) fn finish(draft: Draft, overrides: &Overrides, report: &mut Report) -
     let userinfo = overrides.userinfo.as_ref().and_then(|given| given.yes_or_no(report));
     let leeway = Duration::ZERO..=Duration::from_secs(300);
     let clock_leeway = overrides.clock_leeway.as_ref().and_then(|given| given.duration(leeway, report));
+    let trusted_audiences = overrides.trusted_audiences.as_ref().and_then(|given| given.texts(report));
     let refreshing = refreshing(overrides, report);
     let metadata_url = metadata_url?;
     Some(ConfiguredProvider {
@@ -93,6 +95,7 @@ pub(super) fn finish(draft: Draft, overrides: &Overrides, report: &mut Report) -
             offline_access: offline_access.unwrap_or_default(),
             authorize_parameters: draft.client_kwargs.authorize_parameters,
             userinfo: userinfo.unwrap_or(true),
+            trusted_audiences: trusted_audiences.unwrap_or_default(),
             clock_leeway: clock_leeway.unwrap_or(DEFAULT_CLOCK_LEEWAY),
             refreshing,
         },

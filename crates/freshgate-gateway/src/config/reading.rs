@@ -22,6 +22,15 @@ impl Given {
         }
     }
 
+    /// A list of texts, none of them empty.
+    pub(super) fn texts(&self, report: &mut Report) -> Option<Vec<String>> {
+        let Value::List(items) = &self.item.value else {
+            return self.expected("a list of texts", report);
+        };
+        let each = items.iter().map(|item| Given { item: item.clone(), ..self.clone() });
+        each.map(|given| given.text(report).map(str::to_owned)).collect()
+    }
+
     /// A path, relative to where it is written.
     pub(super) fn path(&self, report: &mut Report) -> Option<PathBuf> {
         Some(self.folder.join(self.text(report)?))

@@ -204,6 +204,7 @@ fn overrides(sources: &Sources<'_>, provider: &str) -> Overrides {
         ca_file: given("ca_file"),
         timeout: given("timeout"),
         clock_leeway: given("clock_leeway"),
+        trusted_audiences: given("trusted_audiences"),
         offline_access: given("offline_access"),
         userinfo: given("userinfo"),
         lost_answer: given("lost_answer"),

@@ -73,6 +73,7 @@ settings! {
     CA_FILE = Setting::file_only("provider.NAME.ca_file");
     TIMEOUT = Setting::file_only("provider.NAME.timeout");
     CLOCK_LEEWAY = Setting::file_only("provider.NAME.clock_leeway");
+    TRUSTED_AUDIENCES = Setting::file_only("provider.NAME.trusted_audiences");
     OFFLINE_ACCESS = Setting::file_only("provider.NAME.offline_access");
     USERINFO = Setting::file_only("provider.NAME.userinfo");
     LOST_ANSWER = Setting::file_only("provider.NAME.lost_answer");

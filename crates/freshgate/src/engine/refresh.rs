@@ -132,7 +132,7 @@ pub enum RefreshFailure {
     #[error("the provider failed others a moment ago and is left alone")]
     ProviderDown,
     /// The provider refuses this client: the operator must act.
-    #[error("the provider refuses this client")]
+    #[error("the provider refuses this client: check its id and secret")]
     Misconfigured(#[source] Arc<dyn Error + Send + Sync>),
     /// The session's provider is not configured any more.
     #[error("the session's provider is not configured any more")]

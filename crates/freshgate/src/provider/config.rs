@@ -45,6 +45,8 @@ pub struct ProviderConfig {
     pub authorize_parameters: Vec<(String, String)>,
     /// Whether userinfo is asked, where there is one.
     pub userinfo: bool,
+    /// Whom else an ID token may be for besides us (OpenID Connect Core, section 3.1.3.7, rule 3).
+    pub trusted_audiences: Vec<String>,
     /// How far the provider's clock may be off.
     pub clock_leeway: Duration,
     /// How it is asked for new tokens.

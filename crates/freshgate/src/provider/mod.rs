@@ -80,6 +80,11 @@ pub(crate) enum NoTurn {
     Metadata(#[source] MetadataUnavailable),
 }
 
+/// The provider refuses this client, whatever it asks for: its id, its secret or how it proves itself is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("the provider refuses this client")]
+pub struct ClientRefused(#[source] Box<dyn std::error::Error + Send + Sync>);
+
 /// An ID token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VerifyError<E: std::error::Error + 'static> {
@@ -149,6 +154,20 @@ impl Provider {
                 turn.settle(Verdict::FAILED, spread);
                 Err(NoTurn::Metadata(error))
             }
+        }
+    }
+
+    /// Asks whether the provider takes us for the client that we say we are, by an authorization code that cannot be good:
+    /// a client that is refused is refused before its code (RFC 6749, section 5.2, `invalid_client`).
+    ///
+    /// A provider that is away, or that answers anything else, has not refused us. Dropping the future is safe.
+    pub async fn check_client(&self, redirect_uri: &Url, no_code: &Secret) -> Result<(), ClientRefused> {
+        let ask = |client: &ClientAuthentication| {
+            TokenRequest::authorization_code(client, no_code, redirect_uri, no_code)
+        };
+        match TokenOutcome::of(self.ask_for_tokens(ask).await) {
+            TokenOutcome::Misconfigured(error) => Err(ClientRefused(error)),
+            _ => Ok(()),
         }
     }
 
@@ -228,6 +247,7 @@ impl Provider {
         let algorithms = AllowedAlgorithms::of_provider(&metadata);
         let expect = IdTokenExpectations {
             leeway: self.config.clock_leeway,
+            trusted_audiences: &self.config.trusted_audiences,
             ..IdTokenExpectations::new(
                 &metadata.issuer,
                 &self.config.client_id,
@@ -251,7 +271,7 @@ impl Provider {
         let algorithms = AllowedAlgorithms::of_provider(&metadata);
         let expect = RefreshExpectations {
             client_id: &self.config.client_id,
-            trusted_audiences: &[],
+            trusted_audiences: &self.config.trusted_audiences,
             algorithms: &algorithms,
             access_token: AccessTokenBinding::IssuedWith(access_token),
             now: self.clock.now(),

@@ -132,6 +132,7 @@ pub(crate) fn engine_of(
         offline_access: OfflineAccess::IfListed,
         authorize_parameters: vec![("prompt".into(), "select_account".into())],
         userinfo: true,
+        trusted_audiences: Vec::new(),
         clock_leeway: Duration::from_secs(60),
         refreshing,
     };

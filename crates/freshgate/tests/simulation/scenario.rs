@@ -179,6 +179,7 @@ impl Scenario {
             offline_access: OfflineAccess::IfListed,
             authorize_parameters: Vec::new(),
             userinfo: world.dealt.userinfo,
+            trusted_audiences: Vec::new(),
             clock_leeway: Duration::from_secs(60),
             refreshing: Refreshing { lost_answer: Some(world.dealt.lost_answer), ..Refreshing::default() },
         };

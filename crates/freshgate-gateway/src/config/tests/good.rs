@@ -324,6 +324,14 @@ fn what_becomes_of_a_lost_answer() {
 }
 
 #[test]
+fn trusted_audiences() {
+    let written = "[provider.default]\ntrusted_audiences = [\"project\", \"other app\"]\n";
+    let config = Case::with_freshgate_toml(written).config(&[]);
+    assert_eq!(config.providers[0].provider.trusted_audiences, ["project", "other app"]);
+    assert!(Case::with_secrets(GOOD).config(&[]).providers[0].provider.trusted_audiences.is_empty());
+}
+
+#[test]
 fn only_named_providers() {
     let auth = GOOD.replace("client_id", "[auth.idp]\nclient_id");
     let config = Case::with_secrets(&auth).config(&[]);

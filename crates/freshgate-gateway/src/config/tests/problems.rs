@@ -157,7 +157,7 @@ report!(provider_is_unknown, Case::with_freshgate_toml("[provider.defualt]\nuser
 report!(
     wrong_types,
     Case::with_freshgate_toml(
-        "listen = 8501\n[session]\nabsolute_lifetime = 30\nmin_validity = \"30\"\nrefresh_ahead = \"true\"\nactive_for = 10\n[limits]\nsockets_per_session = \"30\"\n[provider.default]\nuserinfo = \"true\"\noffline_access = \"allways\"\n"
+        "listen = 8501\n[session]\nabsolute_lifetime = 30\nmin_validity = \"30\"\nrefresh_ahead = \"true\"\nactive_for = 10\n[limits]\nsockets_per_session = \"30\"\n[provider.default]\nuserinfo = \"true\"\noffline_access = \"allways\"\ntrusted_audiences = \"project\"\n"
     )
 );
 report!(
