@@ -85,6 +85,7 @@ impl World {
             offline_access: OfflineAccess::IfListed,
             authorize_parameters: Vec::new(),
             userinfo: true,
+            trusted_audiences: Vec::new(),
             clock_leeway: Duration::from_secs(60),
             refreshing: Refreshing::default(),
         };
