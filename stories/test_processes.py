@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from harness.process import is_alive
+from harness.process import end_by_force, is_alive
 from harness.stage import Stage
 from harness.waiting import until
 
@@ -22,6 +22,21 @@ def test_when_the_gate_stops_streamlit_stops(stage: Stage, how: str) -> None:
     until(lambda: not is_alive(streamlit), "Streamlit to end too", seconds=10)
     if how != "SIGKILL":
         assert code == 0, stage.gate.process.output()
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"], ids=["ctrl_c", "sigterm", "kill_9"])
+def test_what_the_app_started_ends_with_the_gate(stage: Stage, how: str) -> None:
+    started = [int(pid) for pid in stage.set_up(app="starts.py").tab().open().text("started").split()]
+    assert all(map(is_alive, started)), started
+
+    stage.gate.process.send(signal.Signals[how])
+
+    stage.gate.process.wait_for_exit()
+    try:
+        until(lambda: not any(map(is_alive, started)), "the app's own processes to end too", seconds=10)
+    finally:
+        for pid in started:
+            end_by_force(pid)
 
 
 def test_open_pages_do_not_hold_up_the_end(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -86,6 +87,13 @@ elif do == "work":
         st.empty()  # where Streamlit stops a script
         time.sleep(0.02)
     say(done=True, name=st.user.name)
+elif do == "start":
+    # One that ends when it is asked to, and one that does not.
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(30)"
+    polite = subprocess.Popen(["sleep", "30"])
+    other = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+    other.stdout.readline()
+    say(started=[polite.pid, other.pid])
 elif do == "login":
     st.login(*filter(None, [st.query_params.get("provider")]))
 elif do == "logout":

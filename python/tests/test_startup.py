@@ -13,14 +13,14 @@ import pytest
 import streamlit
 
 import streamlit_app
-from fake_gate import SECRET, FakeGate
+from fake_gate import SECRET, FakeGate, wait_until
 from freshgate import _environment
 from freshgate.__main__ import CannotStart, _check_python, _numbers
 
 GATE = """
 import os, subprocess, sys, time
 os.environ["FRESHGATE_GATE_PID"] = str(os.getpid())
-subprocess.Popen(sys.argv[1:])
+subprocess.Popen(sys.argv[1:], preexec_fn=os.setpgrp)
 time.sleep(100)
 """
 START = "import runpy; runpy.run_module('freshgate', run_name='__main__', alter_sys=True)"
@@ -165,13 +165,24 @@ def test_the_app_ends_with_its_gate(gate: FakeGate, tmp_path: Path, between: boo
         streamlit_app.wait_until_healthy(app)
         with app.open(gate.sign_in()) as page:
             page.run("name")
+            children = page.run("start").said["started"]
             os.kill(parent.pid, signal.SIGKILL)
             parent.wait()
             streamlit_app.wait_until_gone(port)
+            wait_until(lambda: not any(map(is_alive, children)))
     finally:
         parent.kill()
         parent.communicate()
     assert "The gate has gone. Stopping the app." in app.log.read_text()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not collected yet does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def test_pages_and_navigation(gate: FakeGate, tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ async fn serve(config: Config, public: TcpListener, mut signals: Signals) -> Res
     let exit_code = match death {
         Some(death) => {
             tracing::warn!(exit_code = death.exit_code(), "Streamlit ended, and so does the gate");
+            streamlit.stop().await;
             gate.close().await;
             death.exit_code()
         }

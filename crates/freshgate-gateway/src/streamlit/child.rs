@@ -14,7 +14,7 @@ use bytes::Bytes;
 use freshgate_oidc::Secret;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{
     process::{Child, Command},
     time::Instant,
@@ -24,6 +24,10 @@ use super::{ModuleDirectory, Python};
 
 /// How long Streamlit may take to say goodbye before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long what the app itself has started may take after Streamlit's end.
+const CHILDREN_GRACE: Duration = Duration::from_secs(1);
+/// How often they are looked for.
+const CHILDREN_POLL: Duration = Duration::from_millis(20);
 /// How often a starting Streamlit is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(50);
 
@@ -74,9 +78,11 @@ pub enum LaunchError {
     },
 }
 
-/// A running Streamlit. Dropping it kills the process; [`StreamlitProcess::stop`] is the kind way.
+/// A running Streamlit, and the processes that the app has started: they are one process group. Dropping it kills them
+/// all; [`StreamlitProcess::stop`] is the kind way.
 pub struct StreamlitProcess {
     child: Child,
+    group: Option<Group>,
     address: SocketAddr,
     health: String,
 }
@@ -121,12 +127,12 @@ impl Launch<'_> {
             .env("FRESHGATE_GATE_PID", std::process::id().to_string())
             // The terminal is the gate's: an app that reads from it would be stopped for good, without a word.
             .stdin(Stdio::null())
-            // A group of its own: Ctrl-C reaches the gate alone, which then stops Streamlit once.
+            // A group of its own: Ctrl-C reaches the gate alone, which then stops the whole group once.
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
             .map_err(|source| LaunchError::Spawn { python: self.python.path.clone(), source })?;
-        Ok(StreamlitProcess { child, address, health: format!("{}/_stcore/health", self.base_path) })
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).map(Group);
+        Ok(StreamlitProcess { child, group, address, health: format!("{}/_stcore/health", self.base_path) })
     }
 }
 
@@ -163,20 +169,53 @@ impl StreamlitProcess {
         }
     }
 
-    /// Asks it to stop, and kills it if it does not within ten seconds.
+    /// Asks Streamlit and all that the app has started to stop, kills Streamlit if it does not within ten seconds, and
+    /// what is left of the others a second after it. To be called after its death too: the others may live.
     pub async fn stop(mut self) -> Death {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(pid) = pid {
-            // Fails only if it is gone already, which the wait below finds out.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        match tokio::time::timeout(STOP_GRACE, self.died()).await {
+        self.signal(Signal::TERM);
+        let death = match tokio::time::timeout(STOP_GRACE, self.died()).await {
             Ok(death) => death,
             Err(_) => {
                 tracing::warn!("Streamlit does not stop, killing it");
-                let _ = self.child.start_kill();
+                self.signal(Signal::KILL);
                 self.died().await
             }
+        };
+        if let Some(group) = self.group.take()
+            && tokio::time::timeout(CHILDREN_GRACE, group.emptied()).await.is_err()
+        {
+            tracing::warn!("processes that the app started do not stop, killing them");
+            group.signal(Signal::KILL);
+        }
+        death
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = &self.group {
+            group.signal(signal);
+        }
+    }
+}
+
+impl Drop for StreamlitProcess {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// The process group that Streamlit leads. It may outlive Streamlit, and keeps its number for as long as it has members.
+struct Group(Pid);
+
+impl Group {
+    /// Sends a signal to every member. Fails only if there is none any more, which is as good.
+    fn signal(&self, signal: Signal) {
+        let _ = kill_process_group(self.0, signal);
+    }
+
+    /// Waits until it has no members.
+    async fn emptied(&self) {
+        while test_kill_process_group(self.0).is_ok() {
+            tokio::time::sleep(CHILDREN_POLL).await;
         }
     }
 }

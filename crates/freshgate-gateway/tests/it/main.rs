@@ -1,0 +1,4 @@
+//! The program `freshgate`, run as a user runs it, with a stand-in for the Python that has Streamlit.
+
+mod processes;
+mod program;

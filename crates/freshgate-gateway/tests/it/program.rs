@@ -1,0 +1,122 @@
+//! The program under test, in a folder of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// As long as anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const CLIENT_SECRET: &str = "client-secret-of-this-test";
+const COOKIE_SECRET: &str = "cookie-secret-of-this-test-0123456789";
+
+/// `freshgate run app.py`, about to start. Port 9 discards: the provider is away, which is no reason not to start.
+pub(crate) struct Program {
+    folder: tempfile::TempDir,
+    command: Command,
+}
+
+impl Program {
+    /// With the stand-in for Python pretending so; see `python.sh`.
+    pub(crate) fn new(pretend: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("app.py"), "").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freshgate"));
+        command
+            .args(["run", "app.py", "--listen", "127.0.0.1:0", "--store", "memory:"])
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PRETEND", pretend)
+            .env("FRESHGATE_PYTHON", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/python.sh"))
+            .env("FRESHGATE_REDIRECT_URI", "http://localhost:{port}/oauth2callback")
+            .env("FRESHGATE_SERVER_METADATA_URL", "http://127.0.0.1:9/.well-known/openid-configuration")
+            .env("FRESHGATE_CLIENT_ID", "app")
+            .env("FRESHGATE_CLIENT_SECRET", CLIENT_SECRET)
+            .env("FRESHGATE_COOKIE_SECRET", COOKIE_SECRET)
+            .stdin(Stdio::null());
+        Self { folder, command }
+    }
+
+    /// Starts it, and waits until the app's process is there.
+    pub(crate) fn start(mut self) -> Running {
+        let log = fs::File::create(self.folder.path().join("log")).unwrap();
+        self.command.stdout(log.try_clone().unwrap()).stderr(log);
+        let child = self.command.spawn().unwrap();
+        let running = Running { child, folder: self.folder };
+        running.until("the app starts", || running.file("started").exists());
+        running
+    }
+}
+
+/// The program while it runs. Dropping it ends it, and the processes that the app has started.
+pub(crate) struct Running {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// A file in the folder that it runs in.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    /// The processes that the app has started.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        self.read("children").lines().map(|line| Pid::from_raw(line.parse().unwrap()).unwrap()).collect()
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.read("log"));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until `condition` holds.
+    pub(crate) fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(Instant::now() < deadline, "never: {what}:\n{}", self.read("log"));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for child in self.children() {
+            let _ = kill_process(child, Signal::KILL);
+        }
+    }
+}
+
+/// Whether a process runs. One that has ended does not, though nobody may have collected it yet.
+pub(crate) fn is_alive(process: Pid) -> bool {
+    let path = Path::new("/proc").join(process.as_raw_nonzero().to_string()).join("stat");
+    match fs::read_to_string(path) {
+        // The name of the program, in parentheses, may hold spaces; the state follows it.
+        Ok(stat) => !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']),
+        Err(_) => false,
+    }
+}
