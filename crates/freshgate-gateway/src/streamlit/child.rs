@@ -110,7 +110,14 @@ impl Launch<'_> {
         let python_path = std::env::join_paths(python_path).map_err(LaunchError::PythonPath)?;
         let mut socket = OsString::from("unix:");
         socket.push(self.module.socket());
-        let child = Command::new(&self.python.path)
+        let mut command = Command::new(&self.python.path);
+        // Settings of the gate, secrets among them. The app has no use for them.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"FRESHGATE_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["-m", "freshgate"])
             .arg(self.app)
             .arg(format!("--server.port={}", address.port()))

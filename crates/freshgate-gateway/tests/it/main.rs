@@ -1,4 +1,5 @@
 //! The program `freshgate`, run as a user runs it, with a stand-in for the Python that has Streamlit.
 
+mod environment;
 mod processes;
 mod program;

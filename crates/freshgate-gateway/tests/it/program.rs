@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// As long as anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const CLIENT_SECRET: &str = "client-secret-of-this-test";
-const COOKIE_SECRET: &str = "cookie-secret-of-this-test-0123456789";
+pub(crate) const CLIENT_SECRET: &str = "client-secret-of-this-test";
+pub(crate) const COOKIE_SECRET: &str = "cookie-secret-of-this-test-0123456789";
 
 /// `freshgate run app.py`, about to start. Port 9 discards: the provider is away, which is no reason not to start.
 pub(crate) struct Program {
