@@ -7,4 +7,5 @@ mod log;
 mod login;
 mod logout;
 mod page_scripts;
+mod refused_answers;
 mod world;

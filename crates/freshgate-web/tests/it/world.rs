@@ -26,7 +26,7 @@ use freshgate::{
         Row, Store, StoreError, Tombstone,
     },
 };
-use freshgate_devidp::{DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider};
+use freshgate_devidp::{DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider, Scripting};
 use freshgate_oidc::ExpectedIssuer;
 use freshgate_web::{Admitted, Failure, Fault, Gate, GateConfig, GateLayer, Visitor};
 use http::{Response, StatusCode, header};
@@ -68,6 +68,7 @@ impl World {
         let client = DevClient::confidential("app", Secret::new("client secret"), callback.clone());
         provider.clients.push(DevClient { post_logout_redirect_uris: vec![callback.to_string()], ..client });
         provider.users.extend([DevUser::named("alice"), DevUser::named("mallory")]);
+        provider.scripting = Scripting::On;
         let provider = DevProvider::bind(provider).await.unwrap();
         let metadata_url = Url::parse(&provider.metadata_url()).unwrap();
 
@@ -178,6 +179,18 @@ impl World {
             freshgate::engine::Opened::Unknown => panic!("nobody knows this session"),
         }
     }
+}
+
+/// Tells the provider to misbehave.
+pub(crate) async fn script(provider: &RunningProvider, rule: serde_json::Value) {
+    let answered = client()
+        .post(format!("{}/_script", provider.issuer()))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(rule.to_string())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answered.status(), StatusCode::CREATED, "{rule}");
 }
 
 fn client() -> reqwest::Client {
