@@ -6,6 +6,7 @@ mod history;
 mod login;
 mod neighbours;
 mod provider;
+mod reads;
 mod refresh;
 mod setting;
 mod storm;
