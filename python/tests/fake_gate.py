@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,13 @@ from urllib.parse import urlsplit
 SECRET: Final = "s" * 43
 
 Answer = tuple[int, dict[str, Any]]
+
+METHODS: Final = {
+    "/v1/session": {"GET", "DELETE"},
+    "/v1/session/token": {"GET"},
+    "/v1/session/refresh": {"POST"},
+    "/v1/events": {"GET"},
+}
 
 
 class Drop(Exception):
@@ -137,7 +145,14 @@ class FakeGate:
         scripted = self.scripted.get(str(request))
         if scripted is not None:
             return scripted(request)
-        handle = request.handle or ""
+        if not request.handle or not _is_seconds(request.timeout):
+            return error(400, "bad_request")
+        if request.method == "DELETE":
+            self.end(request.handle)
+            return 204, {}
+        return self._answer_about(request.handle, request)
+
+    def _answer_about(self, handle: str, request: Request) -> Answer:
         if handle in self.ended:
             return error(410, "sign_in_again", self.ended[handle])
         session = self.sessions.get(handle)
@@ -152,8 +167,14 @@ class FakeGate:
 
 
 def error(status: int, code: str, reason: str | None = None, retry_after: float | None = None) -> Answer:
-    answer = {"error": code, "reason": reason, "message": "A plain sentence.", "retry_after": retry_after}
-    return status, {name: value for name, value in answer.items() if value is not None}
+    return status, {"error": code, "reason": reason, "message": "A plain sentence.", "retry_after": retry_after}
+
+
+def _is_seconds(timeout: str | None) -> bool:
+    try:
+        return timeout is None or float(timeout) >= 0
+    except ValueError:
+        return False
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -182,6 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers["Authorization"] != f"Bearer {SECRET}":
             self._send(*error(401, "unauthorized"))
             return
+        methods = METHODS.get(urlsplit(self.path).path)
+        if methods is None:
+            self._send(*error(404, "not_found"))
+            return
+        if self.command not in methods:
+            self._send(*error(405, "bad_request"))
+            return
         if self.path == "/v1/events":
             self._stream()
             return
@@ -192,8 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send(self, status: int, answer: dict[str, Any]) -> None:
-        body = json.dumps(answer).encode()
         self.send_response(status)
+        if status == HTTPStatus.NO_CONTENT:
+            self.end_headers()
+            return
+        body = json.dumps(answer).encode()
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

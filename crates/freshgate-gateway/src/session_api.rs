@@ -1,6 +1,9 @@
 //! The session API for the app behind the gate: a private listener, never the public one. The contract is
 //! `docs/session-api.md`.
 
+#[cfg(test)]
+mod tests;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
