@@ -43,3 +43,4 @@ pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};
 pub use failure::{Failure, Fault};
 pub use layer::{Gate, GateLayer};
+pub use respond::refuse_unseen;

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Write as _};
 
 use bytes::Bytes;
+use freshgate::clock::SystemEntropy;
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
 use serde::Serialize;
 use url::form_urlencoded;
@@ -101,23 +102,41 @@ struct Refusal<'a> {
 
 /// Turns a failure into a response and logs it.
 pub(crate) fn refuse(failure: Failure, asked: Asked, request: &Asker<'_>, request_id: &RequestId) -> Answer {
+    let (label, to) = way_on(&failure.0, request);
+    let action = Some(Action::Link { label, to: &to });
+    answer(failure, asked, action, request.method, request.uri, request_id)
+}
+
+/// Answers a request that no gate can take, such as one that is malformed or too large: a page, or JSON, with a code and a
+/// request id, and one line in the log. The page offers no way on, for what such a request asks for is not known.
+pub fn refuse_unseen(failure: impl Into<Failure>, request: &Parts) -> Response<Bytes> {
+    let request_id = RequestId::generate(&SystemEntropy);
+    let asked = Asked::of(request);
+    finish(answer(failure.into(), asked, None, &request.method, &request.uri, &request_id), &request_id)
+}
+
+fn answer(
+    failure: Failure,
+    asked: Asked,
+    action: Option<Action<'_>>,
+    method: &Method,
+    uri: &Uri,
+    request_id: &RequestId,
+) -> Answer {
     let told = *failure.0;
-    log(&told, request, request_id);
+    log(&told, method, uri, request_id);
     // Whoever is told to wait less than a second would come back within it.
     let retry_after = told.retry_after.map(|after| after.as_secs_f64().ceil() as u64);
     let mut answer = match asked {
-        Asked::Page => {
-            let (label, to) = way_on(&told, request);
-            page(
-                told.status,
-                &Page {
-                    heading: &told.heading,
-                    message: &told.message,
-                    action: Some(Action::Link { label, to: &to }),
-                    quote: Some(Quote { code: told.code, request_id: request_id.as_str() }),
-                },
-            )
-        }
+        Asked::Page => page(
+            told.status,
+            &Page {
+                heading: &told.heading,
+                message: &told.message,
+                action,
+                quote: Some(Quote { code: told.code, request_id: request_id.as_str() }),
+            },
+        ),
         Asked::Data | Asked::Socket => json(
             told.status,
             &Refusal {
@@ -190,7 +209,7 @@ fn way_on(told: &Told, request: &Asker<'_>) -> (&'static str, String) {
 }
 
 /// One line per failure. The path, but not the query: callbacks carry codes there, and apps what they please.
-fn log(told: &Told, request: &Asker<'_>, request_id: &RequestId) {
+fn log(told: &Told, method: &Method, uri: &Uri, request_id: &RequestId) {
     let cause = told.cause.as_deref().map(|cause| chain(cause)).unwrap_or_default();
     macro_rules! line {
         ($level:ident) => {
@@ -198,8 +217,8 @@ fn log(told: &Told, request: &Asker<'_>, request_id: &RequestId) {
                 code = told.code,
                 fault = told.fault.name(),
                 status = told.status.as_u16(),
-                method = request.method.as_str(),
-                path = request.uri.path(),
+                method = method.as_str(),
+                path = uri.path(),
                 %request_id,
                 cause,
                 "request refused"

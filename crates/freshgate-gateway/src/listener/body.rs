@@ -11,7 +11,7 @@ use http_body_util::Full;
 
 use super::client_connection::InFlight;
 
-/// The service's body, or a short text of the listener's own.
+/// The service's body, or the listener's own.
 #[derive(Debug)]
 pub struct ListenerBody<B>(Kind<B>);
 
@@ -22,7 +22,7 @@ enum Kind<B> {
         body: B,
         _in_flight: InFlight,
     },
-    Text(Full<Bytes>),
+    Ours(Full<Bytes>),
 }
 
 impl<B> ListenerBody<B> {
@@ -30,8 +30,8 @@ impl<B> ListenerBody<B> {
         Self(Kind::Service { body, _in_flight: in_flight })
     }
 
-    pub(super) fn text(text: String) -> Self {
-        Self(Kind::Text(Full::new(Bytes::from(text))))
+    pub(super) fn ours(body: Bytes) -> Self {
+        Self(Kind::Ours(Full::new(body)))
     }
 }
 
@@ -45,7 +45,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ListenerBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match &mut self.get_mut().0 {
             Kind::Service { body, .. } => Pin::new(body).poll_frame(context),
-            Kind::Text(text) => Pin::new(text)
+            Kind::Ours(body) => Pin::new(body)
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
         }
@@ -54,14 +54,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ListenerBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Service { body, .. } => body.is_end_stream(),
-            Kind::Text(text) => text.is_end_stream(),
+            Kind::Ours(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Service { body, .. } => body.size_hint(),
-            Kind::Text(text) => text.size_hint(),
+            Kind::Ours(body) => body.size_hint(),
         }
     }
 }

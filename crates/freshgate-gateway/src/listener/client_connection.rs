@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::Context,
@@ -13,6 +13,8 @@ use std::{
 use futures_util::task::AtomicWaker;
 use http::HeaderValue;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::framing::BadHead;
 
 /// A client's connection, as every request on it carries it among its extensions. Cheap to clone.
 ///
@@ -38,8 +40,8 @@ struct State {
     in_flight: AtomicBool,
     /// Requests that were handed to the service so far.
     requests: AtomicU32,
-    /// The number of the request whose length is ambiguous; 0 for none.
-    ambiguous: AtomicU32,
+    /// The number of the request whose head is bad, and what is wrong with it.
+    bad_head: OnceLock<(u32, BadHead)>,
     signal: AtomicU8,
     /// Who runs the connection: its own task, then, after an upgrade, the tunnel.
     runner: AtomicWaker,
@@ -66,7 +68,7 @@ impl ClientConnection {
             forwarded_for: HeaderValue::try_from(address).expect("an address is plain ASCII"),
             in_flight: AtomicBool::new(false),
             requests: AtomicU32::new(0),
-            ambiguous: AtomicU32::new(0),
+            bad_head: OnceLock::new(),
             signal: AtomicU8::new(0),
             runner: AtomicWaker::new(),
             _place: place,
@@ -121,8 +123,9 @@ impl ClientConnection {
         self.0.in_flight.load(Ordering::Relaxed)
     }
 
-    pub(super) fn mark_ambiguous(&self, request: u32) {
-        self.0.ambiguous.store(request, Ordering::Relaxed);
+    /// There is one at most: nothing after it on the connection is read as a request.
+    pub(super) fn mark_bad_head(&self, request: u32, what: BadHead) {
+        let _ = self.0.bad_head.set((request, what));
     }
 }
 
@@ -134,9 +137,10 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Whether its head said both `Content-Length` and `Transfer-Encoding`.
-    pub(super) fn is_ambiguous(&self) -> bool {
-        self.connection.0.ambiguous.load(Ordering::Relaxed) == self.number
+    /// What is wrong with its head, if the bytes of it were already enough to say so.
+    pub(super) fn bad_head(&self) -> Option<BadHead> {
+        let (request, what) = self.connection.0.bad_head.get()?;
+        (*request == self.number).then_some(*what)
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) fn tune(stream: &TcpStream, send_timeout: Duration) -> io::Result<()>
     Ok(())
 }
 
+/// A head that is too large is cut where the limit is, and ended there: hyper reads a request of it, which is refused.
+///
 /// Reads fail with `TimedOut` when the client takes too long over a head, a pause within a body or an idle spell. While
 /// a request is being answered there is no limit.
 ///
@@ -52,6 +54,8 @@ pub(crate) struct ClientStream {
     limits: TimeLimits,
     timer: Option<Timer>,
     bytes_read: u64,
+    /// What is left to be read of the end of a head that was cut.
+    ending: &'static [u8],
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
@@ -78,6 +82,7 @@ enum Waiting {
 
 impl ClientStream {
     pub(super) fn new(stream: TcpStream, connection: ClientConnection, limits: &ListenerLimits) -> Self {
+        let head_limit = limits.request_head;
         let limits = TimeLimits {
             head: limits.head_timeout,
             body_pause: limits.body_pause,
@@ -85,11 +90,12 @@ impl ClientStream {
         };
         Self {
             stream,
-            framing: Framing::new(),
+            framing: Framing::new(head_limit),
             connection,
             limits,
             timer: None,
             bytes_read: 0,
+            ending: &[],
             lingering: None,
         }
     }
@@ -128,6 +134,12 @@ impl ClientStream {
         timer.sleep.as_mut().poll(context).map(|()| io::ErrorKind::TimedOut.into())
     }
 
+    fn read_ending(&mut self, buffer: &mut ReadBuf<'_>) {
+        let (now, later) = self.ending.split_at(self.ending.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.ending = later;
+    }
+
     /// Ready when the client has stopped sending, or its time is over.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [MaybeUninit::uninit(); 8 * 1024];
@@ -153,14 +165,23 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.ending.is_empty() {
+            this.read_ending(buffer);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(Ok(())) => {
                 let read = &buffer.filled()[before..];
                 this.bytes_read += read.len() as u64;
-                this.framing.feed(read);
-                if let Some(request) = this.framing.ambiguous() {
-                    this.connection.mark_ambiguous(request);
+                let cut = this.framing.feed(read);
+                if let Some((request, what)) = this.framing.bad_head() {
+                    this.connection.mark_bad_head(request, what);
+                }
+                if let Some(cut) = cut {
+                    buffer.set_filled(before + cut.at);
+                    this.ending = cut.ending;
+                    this.read_ending(buffer);
                 }
                 Poll::Ready(Ok(()))
             }

@@ -24,7 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -41,6 +41,7 @@ pub(crate) use client_stream::ClientStream;
 pub use request_checks::MalformedRequest;
 
 use client_connection::{Connections, Signal};
+use framing::BadHead;
 
 /// What a client may take of us.
 #[derive(Clone, Debug)]
@@ -189,8 +190,9 @@ impl Listener {
         let http = http1::Builder::new()
             // Our stream keeps time, at less cost per request.
             .header_read_timeout(None)
-            .max_header_size(self.limits.request_head)
-            .max_buf_size(self.limits.request_head)
+            // Our stream cuts heads that are too large, so that they are answered by a page instead of a bare status.
+            .max_header_size(self.limits.request_head + framing::LONGEST_ENDING)
+            .max_buf_size(self.limits.request_head + framing::LONGEST_ENDING)
             .serve_connection(stream, answer)
             .with_upgrades();
         tokio::spawn(run(http, client));
@@ -207,14 +209,13 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
     let in_flight = client.begin_request();
-    let checked = if in_flight.is_ambiguous() {
-        Err(MalformedRequest::AmbiguousLength)
-    } else {
-        request_checks::check(&mut request)
+    let checked = match in_flight.bad_head() {
+        Some(BadHead::AmbiguousLength) => Err(MalformedRequest::AmbiguousLength),
+        Some(BadHead::TooLarge) => Err(MalformedRequest::HeadTooLarge),
+        None => request_checks::check(&mut request),
     };
     if let Err(malformed) = checked {
-        tracing::debug!(peer = %client.peer(), %malformed, "refused a malformed request");
-        return Ok(refusal(malformed));
+        return Ok(refusal(malformed, request));
     }
     request.extensions_mut().insert(client);
     let Ok(()) = future::poll_fn(|context| service.poll_ready(context)).await;
@@ -222,14 +223,13 @@ where
     Ok(response.map(|body| ListenerBody::of_service(body, in_flight)))
 }
 
-fn refusal<B>(malformed: MalformedRequest) -> Response<ListenerBody<B>> {
-    let mut response = Response::new(ListenerBody::text(format!("{malformed}\n")));
-    *response.status_mut() = malformed.status();
+fn refusal<B>(malformed: MalformedRequest, request: Request<Incoming>) -> Response<ListenerBody<B>> {
+    let (request, _unread) = request.into_parts();
+    let mut response = freshgate_web::refuse_unseen(malformed, &request).map(ListenerBody::ours);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     // What follows on this connection can't be trusted to be a request.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    if malformed.status() == StatusCode::METHOD_NOT_ALLOWED {
+    if malformed == MalformedRequest::Method {
         let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         headers.insert(header::ALLOW, allowed);
     }

@@ -3,6 +3,7 @@
 //! hyper has refused what it cannot parse by now. These checks refuse what different programs read differently: a gate
 //! that matches its rules against one reading must not forward the other.
 
+use freshgate_web::{Failure, Fault};
 use http::{
     HeaderValue, Method, Request, StatusCode, Uri,
     header::{HOST, TRANSFER_ENCODING},
@@ -33,6 +34,9 @@ pub enum MalformedRequest {
     /// `Content-Length` and `Transfer-Encoding` together (RFC 9112 section 6.3).
     #[error("the request says its length in two ways")]
     AmbiguousLength,
+    /// Its head is longer than we take, or has more than a hundred headers (RFC 6585 section 5).
+    #[error("the request's head is too large")]
+    HeadTooLarge,
     /// Any transfer coding but `chunked`.
     #[error("the request's transfer coding is not chunked")]
     TransferCoding,
@@ -46,8 +50,33 @@ impl MalformedRequest {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
+    }
+}
+
+impl From<MalformedRequest> for Failure {
+    fn from(malformed: MalformedRequest) -> Self {
+        let (code, heading, message) = match malformed {
+            MalformedRequest::HeadTooLarge => (
+                "head_too_large",
+                "Your browser sends too much",
+                "Mostly it is the cookies of this site that have become too many. Delete the cookies of this site in your \
+                 browser, then open the page again.",
+            ),
+            MalformedRequest::Method => (
+                "method_not_allowed",
+                "This cannot be done here",
+                "This site does not answer requests of this kind.",
+            ),
+            _ => (
+                "malformed_request",
+                "This request cannot be read",
+                "The address is malformed, or something between your browser and us changed the request.",
+            ),
+        };
+        Self::new(Fault::Browser, malformed.status(), code, heading, message).caused_by(malformed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The listener, over raw sockets. What a good request leads to is the business of the tests beside the service.
 
 mod limits;
+mod log;
 pub(crate) mod raw;
 mod refusals;
 mod stopping;
@@ -31,6 +32,7 @@ impl Served {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        log::start();
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let listener = Listener::new(socket, limits);
         let address = listener.local_addr().expect("an address");
