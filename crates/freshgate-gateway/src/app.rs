@@ -13,6 +13,7 @@ use url::Url;
 use crate::{
     config::{Config, DevConfig, EXIT_BAD_CONFIGURATION, StartupProblem},
     gate::{self, GateParts},
+    open_files,
     operator::OperatorListener,
     streamlit::{Launch, LaunchError, ModuleDirectory, Python},
 };
@@ -79,6 +80,7 @@ fn address_of(listener: &TcpListener) -> Result<std::net::SocketAddr, StartupPro
 }
 
 async fn serve(config: Config, public: TcpListener, mut signals: Signals) -> Result<ExitCode, NotStarted> {
+    open_files::allow(config.limits.connections);
     let store = gate::open_store(&config)?;
     let engine = gate::engine(&config, store)?;
     let problems = tokio::select! {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod gate;
 pub mod listener;
 pub mod logging;
+pub mod open_files;
 pub mod operator;
 pub mod session_api;
 pub mod sessions;

@@ -44,6 +44,23 @@ impl Program {
         Self { folder, command }
     }
 
+    /// With the shell's `commands` run before.
+    pub(crate) fn after(mut self, commands: &str) -> Self {
+        let program = self.command.get_program().to_owned();
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\"")).arg(program);
+        shell.args(self.command.get_args()).env_clear().stdin(Stdio::null());
+        shell.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.current_dir(self.folder.path());
+        self.command = shell;
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Starts it, and waits until the app's process is there.
     pub(crate) fn start(mut self) -> Running {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
@@ -74,6 +91,10 @@ impl Running {
     /// The processes that the app has started.
     pub(crate) fn children(&self) -> Vec<Pid> {
         self.read("children").lines().map(|line| Pid::from_raw(line.parse().unwrap()).unwrap()).collect()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn send(&self, signal: Signal) {
