@@ -102,6 +102,51 @@ def test_a_streamlit_that_is_not_there(gate: FakeGate, tmp_path: Path, module: s
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "what", "mend"),
+    [
+        ("", "", ""),
+        (
+            "sys.meta_path.insert(0, Absent())",
+            f"Streamlit is not installed for {sys.executable}",
+            f"Install it: {sys.executable} -m pip install streamlit, or name the Python that has it",
+        ),
+        (
+            "importlib.metadata.version = lambda _: '1.49.1'",
+            "Streamlit 1.49.1 is too old: 1.50 or newer is needed",
+            f"Update it: {sys.executable} -m pip install --upgrade streamlit",
+        ),
+        (
+            "sys.version_info = (3, 9, 0, 'final', 0)",
+            "Python 3.9 is too old: 3.10 or newer is needed",
+            "Name one that has Streamlit: freshgate run app.py --python PATH",
+        ),
+    ],
+    ids=["good", "absent", "old", "old_python"],
+)
+def test_the_gate_asks_before_it_starts_anything(tmp_path: Path, before: str, what: str, mend: str) -> None:
+    prepared = """
+        import importlib.metadata, importlib.util, sys
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name == "streamlit":
+                    raise ModuleNotFoundError("No module named 'streamlit'", name=name)
+    """
+    code = "\n".join([textwrap.dedent(prepared), before, START, "assert 'streamlit' not in sys.modules"])
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--check"],
+        cwd=tmp_path,
+        # Of what the gate tells the app it needs nothing.
+        env={"PYTHONPATH": str(streamlit_app.PACKAGE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = f"{what}\n{mend}\n" if what else ""
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 2 if said else 0)
+
+
 def test_without_a_gate(gate: FakeGate, tmp_path: Path) -> None:
     variables = dict.fromkeys(("FRESHGATE_SESSION_API", "FRESHGATE_UPSTREAM_SECRET", "FRESHGATE_GATE_PID"), "")
     done = start(gate, tmp_path, **variables)

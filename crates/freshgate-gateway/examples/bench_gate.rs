@@ -48,10 +48,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     provider.scripting = Scripting::On;
     let provider = DevProvider::bind(provider).await?;
 
-    let mut config = dev.gate(&Url::parse(provider.issuer())?, &SystemEntropy)?;
+    let mut config = dev.gate(provider.issuer(), &SystemEntropy)?;
     // All sockets that are measured are of one session.
     config.limits.sockets_per_session = usize::MAX;
-    let engine = gate::engine(&config, gate::open_store(&config)?)?;
+    let providers = gate::providers(&config).map_err(|problems| format!("{problems:?}"))?;
+    let engine = gate::engine(&config, gate::open_store(&config)?, providers);
     let cookie = sign_in(&engine, config.public.redirect_uri()).await?;
     fs::write(cookie_file, format!("freshgate={}", cookie.expose()))?;
 

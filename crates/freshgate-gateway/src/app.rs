@@ -1,9 +1,12 @@
 //! `freshgate run` and `freshgate dev`: the gate and the app behind it start together, and stop together.
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use freshgate::clock::{Entropy, SystemEntropy};
-use freshgate_devidp::{DevProvider, DevProviderError, RunningProvider};
+use freshgate_devidp::{DevProvider, DevProviderError, RunningProvider, StateFileError};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{Signal, SignalKind, signal},
@@ -11,14 +14,15 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    config::{Config, DevConfig, EXIT_BAD_CONFIGURATION, StartupProblem},
+    config::{AppConfig, Config, DevConfig, EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, StartupProblem},
     gate::{self, GateParts},
     open_files,
     operator::OperatorListener,
-    streamlit::{Launch, LaunchError, ModuleDirectory, Python},
+    streamlit::{Launch, LaunchError, ModuleDirectory, ModuleError, Python},
 };
 
-/// What kept the program from starting, all of it.
+/// What keeps the program from starting, all of it.
+#[derive(Debug, Default)]
 pub struct NotStarted(Vec<StartupProblem>);
 
 impl From<StartupProblem> for NotStarted {
@@ -30,81 +34,158 @@ impl From<StartupProblem> for NotStarted {
 impl NotStarted {
     /// Tells the user; the exit code says that something must be mended.
     pub fn report(&self) -> ExitCode {
-        for problem in &self.0 {
-            problem.print();
-        }
+        anstream::eprint!("{}", self.render(Look::Coloured));
         ExitCode::from(EXIT_BAD_CONFIGURATION)
+    }
+
+    fn render(&self, look: Look) -> String {
+        self.0.iter().map(|problem| problem.render(look)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The value, or its problems as well: what comes of one cause in several places is told once.
+    fn keep<T>(&mut self, result: Result<T, impl Into<Self>>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(problems) => {
+                for problem in problems.into().0 {
+                    if !self.0.contains(&problem) {
+                        self.0.push(problem);
+                    }
+                }
+                None
+            }
+        }
     }
 }
 
 /// Runs an app behind the gate until it ends, or until we are told to stop. Yields the exit code.
 pub async fn run(mut config: Config) -> Result<ExitCode, NotStarted> {
     let signals = Signals::listen()?;
-    let listener = gate::bind(config.listen, "--listen").await?;
-    config.bound_to(address_of(&listener)?);
-    serve(config, listener, signals).await
+    let mut problems = NotStarted::default();
+    let public = problems.keep(listen(config.listen).await).map(|(listener, address)| {
+        config.bound_to(address);
+        listener
+    });
+    serve(config, public, problems, signals).await
 }
 
 /// The same with the development provider, which stops with them.
 pub async fn dev(mut config: DevConfig) -> Result<ExitCode, NotStarted> {
     let signals = Signals::listen()?;
-    let listener = gate::bind(config.listen, "--listen").await?;
-    config.bound_to(address_of(&listener)?);
-    let provider = start_provider(&config).await?;
-    let issuer = Url::parse(provider.issuer()).map_err(|error| {
-        StartupProblem::new("the development provider has no usable address").because(&error)
-    })?;
-    tracing::info!(issuer = %issuer, users = config.users.join(", "), "the development provider is ready: anyone can sign in as anyone");
-    let ended = serve(config.gate(&issuer, &SystemEntropy)?, listener, signals).await;
-    provider.shutdown().await;
+    let mut problems = NotStarted::default();
+    let public = problems.keep(listen(config.listen).await).map(|(listener, address)| {
+        config.bound_to(address);
+        listener
+    });
+    let provider = problems.keep(start_provider(&config).await);
+    // Without it nothing starts, and the rest is looked at all the same.
+    let issuer = match &provider {
+        Some(provider) => provider.issuer().to_owned(),
+        None => format!("http://{}", config.provider_listen),
+    };
+    let ended = match problems.keep(config.gate(&issuer, &SystemEntropy)) {
+        Some(mut gate) => {
+            match &provider {
+                Some(_) => {
+                    let users = config.users.join(", ");
+                    tracing::info!(
+                        issuer,
+                        users,
+                        "the development provider is ready: anyone can sign in as anyone"
+                    );
+                }
+                None => gate.providers.clear(),
+            }
+            serve(gate, public, problems, signals).await
+        }
+        None => {
+            problems.keep(Stage::set(&config.app).await);
+            Err(problems)
+        }
+    };
+    if let Some(provider) = provider {
+        provider.shutdown().await;
+    }
     ended
 }
 
 async fn start_provider(config: &DevConfig) -> Result<RunningProvider, StartupProblem> {
     DevProvider::bind(config.provider(&SystemEntropy)?).await.map_err(|error| {
-        let problem = StartupProblem::new("the development provider cannot start")
-            .at(format!("--provider-listen {}", config.provider_listen));
+        let problem = StartupProblem::new("the development provider cannot start").because(&error);
         match &error {
-            DevProviderError::Listen { .. } => problem
-                .because(&error)
+            DevProviderError::StateFile(
+                StateFileError::Read { path, .. }
+                | StateFileError::NotOurs { path, .. }
+                | StateFileError::Write { path, .. },
+            ) => {
+                problem.at(path.display().to_string()).mend("make the file readable and writable, or delete it: a new one is made, and users sign in again")
+            }
+            _ => problem
+                .at(format!("--provider-listen {}", config.provider_listen))
                 .mend("choose another loopback address for it, such as `--provider-listen 127.0.0.1:8520`"),
-            _ => problem.because(&error),
         }
     })
 }
 
-fn address_of(listener: &TcpListener) -> Result<std::net::SocketAddr, StartupProblem> {
-    listener
-        .local_addr()
-        .map_err(|error| StartupProblem::new("the listening socket has no address").because(&error))
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartupProblem> {
+    let listener = gate::bind(address, "--listen").await?;
+    let address = listener.local_addr().map_err(|error| gate::bind_problem(address, "--listen", &error))?;
+    Ok((listener, address))
 }
 
-async fn serve(config: Config, public: TcpListener, mut signals: Signals) -> Result<ExitCode, NotStarted> {
-    open_files::allow(config.limits.connections);
-    let store = gate::open_store(&config)?;
-    let engine = gate::engine(&config, store)?;
-    let problems = tokio::select! {
-        problems = gate::ask_providers(&engine, config.public.redirect_uri()) => problems,
-        () = signals.told_to_stop() => return Ok(ExitCode::SUCCESS),
-    };
-    if !problems.is_empty() {
-        return Err(NotStarted(problems));
+/// What Streamlit needs before it can start.
+struct Stage {
+    python: Python,
+    module: ModuleDirectory,
+    private: UnixListener,
+}
+
+impl Stage {
+    /// Finds a Python that has Streamlit, and makes the place from where it loads our module and asks the gate.
+    async fn set(app: &AppConfig) -> Result<Self, NotStarted> {
+        let mut problems = NotStarted::default();
+        let python = problems.keep(find_python(app));
+        let module = problems.keep(ModuleDirectory::create().map_err(|error| module_problem(&error)));
+        let private = module.as_ref().and_then(|module| problems.keep(listen_for_app(module)));
+        if let (Some(python), Some(module)) = (&python, &module) {
+            problems.keep(python.check_streamlit(module).await.map_err(|error| launch_problem(&error)));
+        }
+        match (python, module, private) {
+            (Some(python), Some(module), Some(private)) if problems.0.is_empty() => {
+                Ok(Self { python, module, private })
+            }
+            _ => Err(problems),
+        }
     }
+}
+
+async fn serve(
+    config: Config,
+    public: Option<TcpListener>,
+    mut problems: NotStarted,
+    mut signals: Signals,
+) -> Result<ExitCode, NotStarted> {
+    open_files::allow(config.limits.connections);
+    let store = problems.keep(gate::open_store(&config));
     let operator = match config.operator_listen {
-        Some(address) => Some(OperatorListener::bind(address).await?),
+        Some(address) => problems.keep(OperatorListener::bind(address).await),
         None => None,
     };
-    let python = find_python(&config)?;
-    let module = ModuleDirectory::create().map_err(|error| {
-        StartupProblem::new("a private directory cannot be made")
-            .because(&error)
-            .mend("set TMPDIR to a directory that you can write to")
-    })?;
-    let private = UnixListener::bind(module.socket()).map_err(|error| {
-        StartupProblem::new("the session API cannot listen")
-            .at(module.socket().display().to_string())
-            .because(&error)
-    })?;
+    let providers = problems.keep(gate::providers(&config).map_err(NotStarted));
+    let asking = gate::ask_providers(providers.as_deref().unwrap_or_default(), config.public.redirect_uri());
+    let (stage, asked) = tokio::select! {
+        both = async { tokio::join!(Stage::set(&config.app), asking) } => both,
+        () = signals.told_to_stop() => return Ok(ExitCode::SUCCESS),
+    };
+    let stage = problems.keep(stage);
+    problems.keep(asked.map_err(NotStarted));
+    let (Some(public), Some(store), Some(providers), Some(stage), true) =
+        (public, store, providers, stage, problems.0.is_empty())
+    else {
+        return Err(problems);
+    };
+    let engine = gate::engine(&config, store, providers);
+    let Stage { python, module, private } = stage;
     let upstream_secret = Arc::new(SystemEntropy.token());
 
     let start = config.public.start();
@@ -176,11 +257,33 @@ fn streamlit_arguments(config: &Config) -> Vec<OsString> {
     files.chain(config.app.arguments.iter().map(OsString::from)).collect()
 }
 
-fn find_python(config: &Config) -> Result<Python, StartupProblem> {
-    Python::find(config.app.python.as_deref()).map_err(|error| {
+fn find_python(app: &AppConfig) -> Result<Python, StartupProblem> {
+    Python::find(app.python.as_deref()).map_err(|error| {
         StartupProblem::new("Streamlit cannot be run")
             .because(&error)
             .mend("activate the environment that has Streamlit, or name its interpreter: `--python .venv/bin/python`")
+    })
+}
+
+fn module_problem(error: &ModuleError) -> StartupProblem {
+    StartupProblem::new("a private directory cannot be made")
+        .because(error)
+        .mend("set TMPDIR to a directory that you can write to")
+}
+
+fn listen_for_app(module: &ModuleDirectory) -> Result<UnixListener, StartupProblem> {
+    let socket = module.socket();
+    UnixListener::bind(&socket).map_err(|error| {
+        let mend = match error.kind() {
+            io::ErrorKind::InvalidInput => {
+                "set TMPDIR to a directory with a shorter name: a socket's has 100 characters at most"
+            }
+            _ => "set TMPDIR to a directory in which sockets can be made",
+        };
+        StartupProblem::new("the session API cannot listen")
+            .at(socket.display().to_string())
+            .because(&error)
+            .mend(mend)
     })
 }
 
@@ -190,7 +293,13 @@ fn launch_problem(error: &LaunchError) -> StartupProblem {
         LaunchError::Spawn { python, .. } => problem
             .at(python.display().to_string())
             .mend("name the interpreter that has Streamlit: `--python .venv/bin/python`"),
-        LaunchError::PythonPath(_) | LaunchError::NoPort(_) => problem,
+        LaunchError::Unusable { python, mend, .. } => problem.at(python.display().to_string()).mend(mend),
+        LaunchError::PythonPath(_) => {
+            problem.at("TMPDIR").mend("set TMPDIR to a directory without a colon in its name: PYTHONPATH cannot hold one")
+        }
+        LaunchError::NoPort(_) => problem
+            .at("127.0.0.1")
+            .mend("programs on this machine hold every port: close some, or allow more (net.ipv4.ip_local_port_range)"),
     }
 }
 
@@ -204,8 +313,9 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self, StartupProblem> {
         let listen = |kind| {
-            signal(kind)
-                .map_err(|error| StartupProblem::new("signals cannot be listened for").because(&error))
+            signal(kind).map_err(|error| {
+                StartupProblem::new("signals cannot be listened for").because(&error).mend(MORE_RESOURCES)
+            })
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

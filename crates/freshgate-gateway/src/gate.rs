@@ -1,5 +1,8 @@
 //! The one place where the parts are put together: store, engine, guard, reverse proxy, session API.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc,
     time::Duration,
@@ -7,7 +10,7 @@ use std::{
 
 use freshgate::{
     Engine,
-    clock::{Clock, SystemClock, SystemEntropy},
+    clock::{Entropy, SystemClock, SystemEntropy},
     engine::{EngineParts, Opened},
     events::SessionEvent,
     keyring::Keyring,
@@ -47,26 +50,32 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Binds an address that `flag` names.
 pub async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, StartupProblem> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let problem = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                StartupProblem::new(format!("the address {address} is taken")).mend(format!(
-                    "stop the program that listens there, or choose another address: `{flag} 127.0.0.1:8502`"
-                ))
-            }
-            io::ErrorKind::PermissionDenied => {
-                StartupProblem::new(format!("the address {address} may not be used")).mend(format!(
-                    "ports below 1024 are reserved: choose a higher one, such as `{flag} 127.0.0.1:8501`"
-                ))
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                StartupProblem::new(format!("the address {address} is not this machine's"))
-                    .mend("listen on 127.0.0.1 for this machine alone, on 0.0.0.0 for every network")
-            }
-            _ => StartupProblem::new(format!("cannot listen on {address}")),
-        };
-        problem.at(flag).because(&error)
-    })
+    TcpListener::bind(address).await.map_err(|error| bind_problem(address, flag, &error))
+}
+
+/// What to say of an address that cannot be listened on.
+pub(crate) fn bind_problem(address: SocketAddr, flag: &str, error: &io::Error) -> StartupProblem {
+    let (what, mend) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            format!("the address {address} is taken"),
+            format!(
+                "stop the program that listens there, or choose another address: `{flag} 127.0.0.1:8502`"
+            ),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("the address {address} may not be used"),
+            format!("ports below 1024 are reserved: choose a higher one, such as `{flag} 127.0.0.1:8501`"),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            format!("the address {address} is not this machine's"),
+            "listen on 127.0.0.1 for this machine alone, on 0.0.0.0 for every network".to_owned(),
+        ),
+        _ => (
+            format!("cannot listen on {address}"),
+            format!("choose another address, such as `{flag} 127.0.0.1:8501`"),
+        ),
+    };
+    StartupProblem::new(what).at(flag).because(error).mend(mend)
 }
 
 /// Opens the session store.
@@ -91,36 +100,47 @@ pub(crate) fn store_problem(path: &Path, error: &StoreError) -> StartupProblem {
                 .mend("run that version or a later one, or choose another store: `--store sqlite:PATH`")
         }
         _ => StartupProblem::new("the session store cannot be opened").at(at).because(error).mend(
-            "name a path that you can write to: `--store sqlite:PATH`, or `--store memory:` to keep nothing",
+            "name a file that freshgate has made or can make: `--store sqlite:PATH`, or `--store memory:` to keep nothing",
         ),
     }
 }
 
+/// The providers, not asked anything yet. Fails with what is wrong with any of them.
+pub fn providers(config: &Config) -> Result<Vec<Provider>, Vec<StartupProblem>> {
+    let (mut providers, mut problems) = (Vec::new(), Vec::new());
+    for configured in &config.providers {
+        match provider(configured) {
+            Ok(provider) => providers.push(provider),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(providers) } else { Err(problems) }
+}
+
+fn provider(configured: &ConfiguredProvider) -> Result<Provider, StartupProblem> {
+    let transport = HttpTransport::new(&configured.transport).map_err(|error| {
+        let name = &configured.provider.name;
+        StartupProblem::new(format!("secure connections to the provider `{name}` cannot be set up"))
+            .at(section(name))
+            .because(&error)
+            .mend(format!(
+                "look at `ca_file` in [provider.{name}] of freshgate.toml, if it is there, and at the system's own \
+                 certificates (the package ca-certificates, or SSL_CERT_FILE)"
+            ))
+    })?;
+    Ok(Provider::new(configured.provider.clone(), Arc::new(transport), Arc::new(SystemClock)))
+}
+
 /// Puts the engine together.
-pub fn engine(config: &Config, store: Arc<dyn Store>) -> Result<Engine, StartupProblem> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let providers = config
-        .providers
-        .iter()
-        .map(|configured| provider(configured, clock.clone()))
-        .collect::<Result<_, _>>()?;
-    Ok(Engine::new(EngineParts {
+pub fn engine(config: &Config, store: Arc<dyn Store>, providers: Vec<Provider>) -> Engine {
+    Engine::new(EngineParts {
         store,
         keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
-        clock,
+        clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         providers,
         policy: config.session.clone(),
-    }))
-}
-
-fn provider(configured: &ConfiguredProvider, clock: Arc<dyn Clock>) -> Result<Provider, StartupProblem> {
-    let transport = HttpTransport::new(&configured.transport).map_err(|error| {
-        StartupProblem::new("connections to the provider cannot be set up")
-            .at(section(&configured.provider.name))
-            .because(&error)
-    })?;
-    Ok(Provider::new(configured.provider.clone(), Arc::new(transport), clock))
+    })
 }
 
 fn section(provider: &str) -> String {
@@ -131,11 +151,11 @@ fn section(provider: &str) -> String {
 ///
 /// What is wrong for good is a problem: a wrong address, another issuer, a wrong secret. A provider that is merely away is
 /// none: sessions that are open go on, and it is asked again at the next login.
-pub async fn ask_providers(engine: &Engine, redirect_uri: &Url) -> Vec<StartupProblem> {
-    let asked = join_all(engine.providers().map(async |provider| {
+pub async fn ask_providers(providers: &[Provider], redirect_uri: &Url) -> Result<(), Vec<StartupProblem>> {
+    let asked = join_all(providers.iter().map(async |provider| {
         let metadata = provider.metadata().await;
         let client = match &metadata {
-            Ok(_) => provider.check_client(redirect_uri, &engine.entropy().token()).await,
+            Ok(_) => provider.check_client(redirect_uri, &SystemEntropy.token()).await,
             Err(_) => Ok(()),
         };
         (provider, metadata, client)
@@ -167,7 +187,7 @@ pub async fn ask_providers(engine: &Engine, redirect_uri: &Url) -> Vec<StartupPr
         let at = format!("{} server_metadata_url", section(provider.name()));
         problems.push(StartupProblem::new(what).at(at).because(&error).mend(mend(&error)));
     }
-    problems
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn mend(error: &MetadataUnavailable) -> &'static str {
@@ -178,7 +198,7 @@ fn mend(error: &MetadataUnavailable) -> &'static str {
             "set server_metadata_url to the address under the issuer that the provider names; if the two really differ, \
              name the issuer in freshgate.toml: [provider.NAME] issuer = \"…\""
         }
-        MetadataUnavailable::Unusable { .. } => {
+        MetadataUnavailable::Unusable { source, .. } if !matches!(**source, MetadataError::NotJson(_)) => {
             "ask the people who run the provider: its metadata breaks the specification"
         }
         _ => {
@@ -288,7 +308,10 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
     gate.logins_in_flight = config.limits.logins_in_flight;
     gate.provider_token_key = Some(config.cookie_secret.clone());
     GateLayer::new(engine.clone(), gate).map_err(|error| {
-        StartupProblem::new("the public address cannot be served").at("redirect_uri").because(&error)
+        StartupProblem::new("the public address cannot be served")
+            .at("redirect_uri")
+            .because(&error)
+            .mend("set redirect_uri to your address, the base path and /oauth2callback")
     })
 }
 

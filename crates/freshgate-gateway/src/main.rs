@@ -6,7 +6,7 @@ use clap::Parser;
 use freshgate_gateway::{
     app,
     cli::{Cli, Command},
-    config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, Report, StartupProblem},
+    config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, MORE_RESOURCES, Report, StartupProblem},
     logging, sessions,
 };
 
@@ -14,7 +14,11 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     let environment = match Environment::of_process() {
         Ok(environment) => environment,
-        Err(error) => return not_started(StartupProblem::new("the current folder is gone").because(&error)),
+        Err(error) => {
+            let problem =
+                StartupProblem::new("the current folder is gone, or may not be read").because(&error);
+            return not_started(problem.mend("change to another folder, and start freshgate there"));
+        }
     };
     match command {
         Command::Run(run) => match config::load_run(&run, &environment) {
@@ -44,7 +48,9 @@ fn go(
     logging::start(log);
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work).unwrap_or_else(|not_started| not_started.report()),
-        Err(error) => not_started(StartupProblem::new("the runtime cannot start").because(&error)),
+        Err(error) => {
+            not_started(StartupProblem::new("the runtime cannot start").because(&error).mend(MORE_RESOURCES))
+        }
     }
 }
 

@@ -49,7 +49,12 @@ impl OperatorListener {
         let figures = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), REFRESH_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
-            .map_err(|error| StartupProblem::new("metrics cannot be kept").because(&error))?;
+            .map_err(|error| {
+                StartupProblem::new("metrics cannot be kept")
+                    .at("--operator-listen")
+                    .because(&error)
+                    .mend("start without `--operator-listen`, and report this: it is a defect of freshgate")
+            })?;
         Ok(Self { listener, figures })
     }
 

@@ -15,21 +15,37 @@ NEWEST_KNOWN_STREAMLIT: Final = "1.67.0"
 
 
 class CannotStart(Exception):
-    """Something is missing that the app cannot run without; the message says what and how to mend it."""
+    """Something is missing that the app cannot run without: what, and how to mend it."""
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(f"{what}. {mend}" if mend else what)
+        self.what = what
+        self.mend = mend
 
 
 def main() -> None:
-    """Prepares this process and becomes Streamlit: output, signals and exit code are its own from then on."""
+    """Prepares this process and becomes Streamlit: output, signals and exit code are its own from then on.
+
+    With `--check`, only says on two lines what stands in the way and how to mend it. The gate asks before it starts
+    anything: it does not load Streamlit, which takes a second.
+    """
     if sys.argv[1:] == ["--version"]:
         print(f"freshgate {__version__}")
         return
+    check_only = sys.argv[1:] == ["--check"]
     try:
         _check_python(sys.version_info[:2])
         _make_room_for_the_app()
+        _find_streamlit()
+        if check_only:
+            return
         _check_streamlit()
         _install()
     except CannotStart as problem:
-        print(f"freshgate: {problem}", file=sys.stderr)
+        if check_only:
+            print(problem.what, problem.mend, sep="\n")
+        else:
+            print(f"freshgate: {problem}", file=sys.stderr)
         sys.exit(2)
 
     import streamlit.web.cli
@@ -52,46 +68,60 @@ def _make_room_for_the_app() -> None:
 def _check_python(version: tuple[int, ...]) -> None:
     if version < OLDEST_PYTHON:
         raise CannotStart(
-            f"Python {'.'.join(map(str, version))} is too old: {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed. "
-            f"Name one that has Streamlit: freshgate run app.py --python PATH"
+            f"Python {'.'.join(map(str, version))} is too old: {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed",
+            "Name one that has Streamlit: freshgate run app.py --python PATH",
+        )
+
+
+def _find_streamlit() -> None:
+    """Looks for Streamlit, and at its version, without loading it."""
+    import importlib.metadata
+    import importlib.util
+
+    try:
+        found = importlib.util.find_spec("streamlit") is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise CannotStart(
+            f"Streamlit is not installed for {sys.executable}",
+            f"Install it: {sys.executable} -m pip install streamlit, or name the Python that has it",
+        )
+    try:
+        version = importlib.metadata.version("streamlit")
+    except importlib.metadata.PackageNotFoundError:
+        # Not installed by a package manager: it says its version itself once it is loaded.
+        return
+    _check_version(version)
+
+
+def _check_version(version: str) -> None:
+    if _numbers(version) < OLDEST_STREAMLIT:
+        raise CannotStart(
+            f"Streamlit {version} is too old: {'.'.join(map(str, OLDEST_STREAMLIT))} or newer is needed",
+            f"Update it: {sys.executable} -m pip install --upgrade streamlit",
         )
 
 
 def _check_streamlit() -> None:
-    python = sys.executable
     try:
         import streamlit
-    except ModuleNotFoundError as error:
-        if error.name == "streamlit":
-            raise CannotStart(
-                f"Streamlit is not installed for {python}. "
-                f"Install it: {python} -m pip install streamlit, or name the Python that has it"
-            ) from None
-        raise CannotStart(_cannot_be_loaded(python, error)) from None
     except ImportError as error:
-        raise CannotStart(_cannot_be_loaded(python, error)) from None
-    version = str(getattr(streamlit, "__version__", "0"))
-    if _numbers(version) < OLDEST_STREAMLIT:
         raise CannotStart(
-            f"Streamlit {version} is too old: {'.'.join(map(str, OLDEST_STREAMLIT))} or newer is needed. "
-            f"Update it: {python} -m pip install --upgrade streamlit"
-        )
+            f"Streamlit is installed for {sys.executable}, but cannot be loaded ({error})",
+            f"Install it again: {sys.executable} -m pip install --force-reinstall streamlit",
+        ) from None
+    version = str(getattr(streamlit, "__version__", "0"))
+    _check_version(version)
     from freshgate import _streamlit_private
 
     lacking = _streamlit_private.missing()
     if lacking:
         raise CannotStart(
-            f"Streamlit {version} lacks what freshgate {__version__} builds on: {', '.join(lacking)}. "
-            f"Update freshgate, or install a Streamlit that it knows: "
-            f"{python} -m pip install streamlit=={NEWEST_KNOWN_STREAMLIT}"
+            f"Streamlit {version} lacks what freshgate {__version__} builds on: {', '.join(lacking)}",
+            "Update freshgate, or install a Streamlit that it knows: "
+            f"{sys.executable} -m pip install streamlit=={NEWEST_KNOWN_STREAMLIT}",
         )
-
-
-def _cannot_be_loaded(python: str, error: ImportError) -> str:
-    return (
-        f"Streamlit is installed for {python}, but cannot be loaded ({error}). "
-        f"Install it again: {python} -m pip install --force-reinstall streamlit"
-    )
 
 
 def _install() -> None:

@@ -55,10 +55,11 @@ pub struct DevConfig {
     pub users: Vec<String>,
     /// What is logged.
     pub log: LogConfig,
+    /// The app.
+    pub app: AppConfig,
     store: StoreLocation,
     session: SessionPolicy,
     limits: Limits,
-    app: AppConfig,
     public: PublicAddress,
     state_folder: PathBuf,
 }
@@ -216,14 +217,17 @@ impl DevConfig {
     ///
     /// # Errors
     /// If `.freshgate/dev/` cannot be written.
-    pub fn gate(&self, issuer: &Url, entropy: &dyn Entropy) -> Result<Config, StartupProblem> {
+    pub fn gate(&self, issuer: &str, entropy: &dyn Entropy) -> Result<Config, StartupProblem> {
         let folder = self.prepare_folder()?;
-        let issuer = issuer.as_str().trim_end_matches('/');
+        let issuer = issuer.trim_end_matches('/');
         let metadata_url =
             Url::parse(&format!("{issuer}/.well-known/openid-configuration")).map_err(|error| {
                 StartupProblem::new("the development provider has no usable address")
                     .at(issuer)
                     .because(&error)
+                    .mend(
+                        "choose another loopback address for it, such as `--provider-listen 127.0.0.1:8520`",
+                    )
             })?;
         let provider = ProviderConfig {
             name: auth::DEFAULT.to_owned(),

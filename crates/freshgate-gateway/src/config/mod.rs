@@ -47,7 +47,7 @@ pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};
 pub use provider::ConfiguredProvider;
 pub use public_address::PublicAddress;
-pub use report::{EXIT_BAD_CONFIGURATION, Look, Problem, Report, Severity, StartupProblem};
+pub use report::{EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, Problem, Report, Severity, StartupProblem};
 pub use run::load_run;
 pub use sessions::{SessionsConfig, load_sessions};
 pub use setting::{SETTINGS, Setting};

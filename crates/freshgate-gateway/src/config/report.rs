@@ -9,6 +9,10 @@ use annotate_snippets::{
 
 use super::source::{Place, SourceKind};
 
+/// The mend where the system gives out no more of something.
+pub const MORE_RESOURCES: &str =
+    "the system gives out no more threads or files: look at its limits (`ulimit -a`), then try again";
+
 /// The exit code of a program that was told something it cannot do: bad flags, bad configuration.
 pub const EXIT_BAD_CONFIGURATION: u8 = 2;
 
@@ -208,7 +212,7 @@ impl fmt::Debug for Report {
 /// that cannot be opened, a provider that names another issuer.
 ///
 /// It looks like a [`Problem`] of the configuration. Give it no secret: neither in a text nor in the cause's message.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct StartupProblem {
     what: String,
     where_: Option<String>,

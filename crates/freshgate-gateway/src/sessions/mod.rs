@@ -31,7 +31,7 @@ use freshgate::{
 
 use crate::{
     cli::Sessions,
-    config::{EXIT_BAD_CONFIGURATION, SessionsConfig, StartupProblem},
+    config::{EXIT_BAD_CONFIGURATION, MORE_RESOURCES, SessionsConfig, StartupProblem},
     gate,
 };
 
@@ -50,7 +50,10 @@ pub fn run(command: &Sessions, config: &SessionsConfig) -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return refused(StartupProblem::new("the runtime cannot start").because(&error)),
+        Err(error) => {
+            let problem = StartupProblem::new("the runtime cannot start").because(&error);
+            return refused(problem.mend(MORE_RESOURCES));
+        }
     };
     let done = runtime.block_on(async {
         let engine = engine(store.clone(), config);

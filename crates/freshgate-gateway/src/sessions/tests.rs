@@ -136,8 +136,7 @@ fn parse(arguments: &[&str]) -> Sessions {
 async fn start_provider(dev: &Dev, environment: &Environment) -> (Config, RunningProvider) {
     let (dev, _) = config::load_dev(dev, environment).unwrap_or_else(|report| panic!("{report:?}"));
     let provider = DevProvider::bind(dev.provider(&SystemEntropy).unwrap()).await.unwrap();
-    let issuer = Url::parse(provider.issuer()).unwrap();
-    (dev.gate(&issuer, &SystemEntropy).unwrap(), provider)
+    (dev.gate(provider.issuer(), &SystemEntropy).unwrap(), provider)
 }
 
 fn gate(config: &Config) -> (Engine, SqliteStore) {

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -15,10 +15,7 @@ use freshgate_oidc::Secret;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::{
-    process::{Child, Command},
-    time::Instant,
-};
+use tokio::{process::Child, time::Instant};
 
 use super::{ModuleDirectory, Python};
 
@@ -67,6 +64,16 @@ pub enum LaunchError {
     /// `PYTHONPATH` cannot be extended.
     #[error("PYTHONPATH cannot be extended")]
     PythonPath(#[source] std::env::JoinPathsError),
+    /// The interpreter has no Streamlit that we can run.
+    #[error("{what}")]
+    Unusable {
+        /// Which.
+        python: PathBuf,
+        /// What it lacks.
+        what: String,
+        /// How to mend that.
+        mend: String,
+    },
     /// The interpreter did not start.
     #[error("cannot start {python}")]
     Spawn {
@@ -103,22 +110,11 @@ impl Launch<'_> {
     /// Starts Streamlit on a free loopback port. Its output is the gate's own.
     pub fn start(self) -> Result<StreamlitProcess, LaunchError> {
         let address = free_port().map_err(LaunchError::NoPort)?;
-        let mut python_path = vec![self.module.python_path()];
-        if let Some(inherited) = std::env::var_os("PYTHONPATH") {
-            python_path.extend(std::env::split_paths(&inherited));
-        }
-        let python_path = std::env::join_paths(python_path).map_err(LaunchError::PythonPath)?;
         let mut socket = OsString::from("unix:");
         socket.push(self.module.socket());
-        let mut command = Command::new(&self.python.path);
-        // Settings of the gate, secrets among them. The app has no use for them.
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"FRESHGATE_") {
-                command.env_remove(name);
-            }
-        }
-        let child = command
-            .args(["-m", "freshgate"])
+        let child = self
+            .python
+            .with_module(self.module)?
             .arg(self.app)
             .arg(format!("--server.port={}", address.port()))
             .arg(format!("--server.address={}", address.ip()))
@@ -127,13 +123,10 @@ impl Launch<'_> {
             .arg(format!("--browser.serverAddress={}", self.public_host))
             .arg(format!("--browser.serverPort={}", self.public_port))
             .args(self.arguments)
-            .env("PYTHONPATH", python_path)
             .env("FRESHGATE_SESSION_API", socket)
             .env("FRESHGATE_UPSTREAM_SECRET", self.upstream_secret.expose())
             .env("FRESHGATE_PROVIDERS", self.providers.join(","))
             .env("FRESHGATE_GATE_PID", std::process::id().to_string())
-            // The terminal is the gate's: an app that reads from it would be stopped for good, without a word.
-            .stdin(Stdio::null())
             // A group of its own: Ctrl-C reaches the gate alone, which then stops the whole group once.
             .process_group(0)
             .spawn()

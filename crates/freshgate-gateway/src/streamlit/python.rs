@@ -4,7 +4,16 @@ use std::{
     env, fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
 };
+
+use tokio::process::Command;
+
+use super::{LaunchError, ModuleDirectory};
+
+/// How long Python may take to say whether it has Streamlit; a tenth of a second is usual.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A Python interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +45,56 @@ impl Python {
             .or_else(|| on_path("python3"))
             .or_else(|| on_path("python"))
             .map(|path| Self { path })
+    }
+}
+
+impl Python {
+    /// `python -m freshgate`, with our module on its path and without the gate's own settings.
+    pub(super) fn with_module(&self, module: &ModuleDirectory) -> Result<Command, LaunchError> {
+        let mut python_path = vec![module.python_path()];
+        if let Some(inherited) = env::var_os("PYTHONPATH") {
+            python_path.extend(env::split_paths(&inherited));
+        }
+        let python_path = env::join_paths(python_path).map_err(LaunchError::PythonPath)?;
+        let mut command = Command::new(&self.path);
+        // Settings of the gate, secrets among them. The app has no use for them.
+        for (name, _) in env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"FRESHGATE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(["-m", "freshgate"])
+            .env("PYTHONPATH", python_path)
+            // The terminal is the gate's: an app that reads from it would be stopped for good, without a word.
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Looks whether this Python has a Streamlit that we can run, without starting it. Dropping the future ends the look.
+    pub async fn check_streamlit(&self, module: &ModuleDirectory) -> Result<(), LaunchError> {
+        let mut command = self.with_module(module)?;
+        command.arg("--check").kill_on_drop(true);
+        let Ok(answered) = tokio::time::timeout(CHECK_TIMEOUT, command.output()).await else {
+            // It may be slow and good; if it is not, starting it will show.
+            tracing::warn!(python = %self.path.display(), "Python takes long to say whether it has Streamlit");
+            return Ok(());
+        };
+        let answer = answered.map_err(|source| LaunchError::Spawn { python: self.path.clone(), source })?;
+        if answer.status.success() {
+            return Ok(());
+        }
+        let (said, complained) =
+            (String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
+        let (what, mend) = match said.lines().collect::<Vec<_>>()[..] {
+            [what, mend] => (what.to_owned(), mend.to_owned()),
+            // Not our module's words: it was not even loaded.
+            _ => (
+                complained.lines().next_back().map_or_else(|| answer.status.to_string(), str::to_owned),
+                "name the interpreter that has Streamlit: `--python .venv/bin/python`".to_owned(),
+            ),
+        };
+        Err(LaunchError::Unusable { python: self.path.clone(), what, mend })
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod environment;
 mod open_files;
+mod problems;
 mod processes;
 mod program;

@@ -29,11 +29,13 @@ impl Program {
         fs::write(folder.path().join("app.py"), "").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_freshgate"));
         command
-            .args(["run", "app.py", "--listen", "127.0.0.1:0", "--store", "memory:"])
+            .args(["run", "app.py"])
             .current_dir(folder.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("PRETEND", pretend)
+            .env("FRESHGATE_LISTEN", "127.0.0.1:0")
+            .env("FRESHGATE_STORE", "memory:")
             .env("FRESHGATE_PYTHON", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/python.sh"))
             .env("FRESHGATE_REDIRECT_URI", "http://localhost:{port}/oauth2callback")
             .env("FRESHGATE_SERVER_METADATA_URL", "http://127.0.0.1:9/.well-known/openid-configuration")
@@ -59,6 +61,20 @@ impl Program {
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Where it will run.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it says when it does not start, without its log.
+    pub(crate) fn refusal(mut self) -> String {
+        let done = self.command.env("FRESHGATE_LOG", "off").output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(!self.folder.path().join("started").exists(), "the app was started:\n{said}");
+        said.replace(&self.folder.path().display().to_string(), "/folder")
     }
 
     /// Starts it, and waits until the app's process is there.

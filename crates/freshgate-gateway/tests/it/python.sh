@@ -4,8 +4,12 @@
 #   (nothing)  runs until it is told to stop
 #   starting   the same, with two processes of its own: one as they are, one that does not heed SIGTERM
 #   stubborn   the same, and does not heed SIGTERM itself
+#   bare       is a Python without Streamlit, or anything else that is not Python's own
 #   ending     the same as `starting`, and ends with 7 once there is a file `end`
 set -eu
+
+[ "${PRETEND:-}" != bare ] || exec python3 -S "$@"
+[ "${3:-}" != --check ] || exit 0
 
 env >environment
 

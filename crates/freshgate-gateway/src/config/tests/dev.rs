@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use freshgate::clock::SystemEntropy;
 use freshgate_devidp::Rotation;
-use url::Url;
 
 use super::{super::*, Case};
 
@@ -53,8 +52,8 @@ fn gate_and_provider_know_each_other_and_remember_it() {
         case.dev(&["app.py", "--listen", "127.0.0.1:0", "--", "--server.baseUrlPath=x"]).unwrap();
     dev.bound_to("127.0.0.1:1234".parse().unwrap());
     let provider = dev.provider(&SystemEntropy).unwrap();
-    let issuer = Url::parse("http://127.0.0.1:8510").unwrap();
-    let gate = dev.gate(&issuer, &SystemEntropy).unwrap();
+    let issuer = "http://127.0.0.1:8510";
+    let gate = dev.gate(issuer, &SystemEntropy).unwrap();
     let at_gate = &gate.providers[0].provider;
     let at_provider = &provider.clients[0];
     assert_eq!(at_gate.client_id, at_provider.id);
@@ -66,7 +65,7 @@ fn gate_and_provider_know_each_other_and_remember_it() {
     assert_eq!(gate.store, StoreLocation::Sqlite(case.path(".freshgate/dev/sessions.db")));
 
     let (again, _) = case.dev(&["app.py"]).unwrap();
-    let again = again.gate(&issuer, &SystemEntropy).unwrap();
+    let again = again.gate(issuer, &SystemEntropy).unwrap();
     assert_eq!(again.cookie_secret, gate.cookie_secret);
     assert_eq!(again.providers[0].provider.client_secret, at_gate.client_secret);
     assert_eq!(std::fs::read_to_string(case.path(".freshgate/.gitignore")).unwrap(), "*\n");

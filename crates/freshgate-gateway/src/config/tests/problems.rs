@@ -223,15 +223,13 @@ fn an_unreadable_file() {
 }
 
 #[test]
-fn startup_problems() {
-    let error = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    let taken = StartupProblem::new("the address 127.0.0.1:8501 is taken")
-        .at("--listen 127.0.0.1:8501")
-        .because(&error)
-        .mend("stop the other program, or choose another port with `--listen 127.0.0.1:8502`");
-    let report = taken.render(Look::Plain);
-    insta::assert_snapshot!(report);
-    assert!(taken.render(Look::Coloured).contains("\u{1b}["));
+fn problems_have_colours_on_a_terminal() {
+    let report = Case::new().run(&[]).unwrap_err();
+    let problem = StartupProblem::new("the address is taken").mend("choose another");
+    for coloured in [report.render(Look::Coloured), problem.render(Look::Coloured)] {
+        assert!(coloured.contains("\u{1b}["), "{coloured}");
+    }
+    assert!(!problem.render(Look::Plain).contains('\u{1b}'));
 }
 
 #[test]
