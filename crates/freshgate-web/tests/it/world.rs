@@ -349,6 +349,21 @@ impl Store for FlakyStore {
         self.inner.changes_since(position).await
     }
 
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.check()?;
+        self.inner.mark(name, at, keep_until).await
+    }
+
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        self.check()?;
+        self.inner.marked(name).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.inner.sweep(now, limit).await
     }

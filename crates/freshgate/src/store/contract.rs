@@ -62,12 +62,16 @@ where
         a_sweep_keeps_to_its_limit
         a_tombstone_stays_until_the_latest_time_asked_for
         what_was_forgotten_can_be_kept_anew
+        of_a_mark_the_latest_time_counts
+        a_mark_is_no_session
+        a_sweep_forgets_old_marks_within_its_limit
         rows_of_any_size_are_kept
         times_of_any_size_are_kept
         every_change_is_told_in_order
         changes_long_ago_are_missed_and_not_left_out
         of_parallel_inserts_one_wins
         of_parallel_ends_one_finds_the_session
+        of_parallel_marks_one_is_the_first
         parallel_updates_lose_nothing
         an_end_beats_updates_in_flight
         parallel_sweeps_count_each_session_once
@@ -130,6 +134,15 @@ impl Handles {
 
     async fn due(&self, before: Timestamp, limit: usize) -> Vec<(SessionKey, Timestamp)> {
         self.next().due(before, limit).await.expect("the store works")
+    }
+
+    async fn mark(&self, name: u8, seconds: i64, keep_until: i64) -> Option<Timestamp> {
+        let marked = self.next().mark([name; 32], at(seconds), at(keep_until)).await;
+        marked.expect("the store works")
+    }
+
+    async fn marked(&self, name: u8) -> Option<Timestamp> {
+        self.next().marked([name; 32]).await.expect("the store works")
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> usize {
@@ -507,6 +520,60 @@ async fn what_was_forgotten_can_be_kept_anew(store: Handles) {
     for number in [1, 2] {
         store.keep(key(number), &row(b"new")).await;
         assert_eq!(store.read(key(number)).await, Found::Live(row(b"new"), 1));
+    }
+}
+
+async fn of_a_mark_the_latest_time_counts(store: Handles) {
+    assert_eq!(store.marked(1).await, None);
+    assert_eq!(store.mark(1, 20, 100).await, None);
+    assert_eq!(store.marked(1).await, Some(at(20)));
+    assert_eq!(store.mark(1, 30, 100).await, Some(at(20)));
+    assert_eq!(store.mark(1, 10, 100).await, Some(at(30)));
+    assert_eq!(store.marked(1).await, Some(at(30)));
+    assert_eq!(store.marked(2).await, None);
+}
+
+async fn a_mark_is_no_session(store: Handles) {
+    let start = store.next().changes_since(None).await.expect("the store works").position;
+    let same_name = SessionKey::from_bytes([1; 32]);
+    store.mark(1, 20, 100).await;
+    assert_eq!(store.read(same_name).await, Found::Unknown);
+    assert_eq!(store.list(None, 10).await, []);
+    assert_eq!(store.next().changes_since(Some(start)).await.expect("the store works").list, []);
+
+    store.keep(same_name, &row(b"row")).await;
+    store.end(same_name, logout(5), at(2000)).await;
+    assert_eq!(store.sweep(at(2000), 10).await, 2);
+    assert_eq!((store.read(same_name).await, store.marked(1).await), (Found::Unknown, None));
+}
+
+async fn a_sweep_forgets_old_marks_within_its_limit(store: Handles) {
+    for (name, keep_until) in [(1, 100), (2, 101), (3, 102)] {
+        store.mark(name, 5, keep_until).await;
+    }
+    store.mark(1, 6, 50).await;
+    store.keep(key(1), &row_with(|index| index.ends_at = at(100))).await;
+    assert_eq!(store.sweep(at(99), 10).await, 0, "the latest time asked for counts");
+    assert_eq!(store.sweep(at(101), 2).await, 2, "a session and a mark");
+    assert_eq!(store.read(key(1)).await, Found::Unknown);
+    assert_eq!((store.marked(1).await, store.marked(2).await), (None, Some(at(5))));
+    assert_eq!(store.sweep(at(101), 10).await, 1);
+    assert_eq!((store.marked(2).await, store.marked(3).await), (None, Some(at(5))));
+    assert_eq!(store.mark(1, 7, 200).await, None, "what was forgotten can be marked anew");
+    assert_eq!(store.sweep(at(102), 10).await, 1);
+    assert_eq!(store.marked(1).await, Some(at(7)));
+}
+
+async fn of_parallel_marks_one_is_the_first(store: Handles) {
+    for name in 0..20 {
+        let mut tasks = JoinSet::new();
+        for racer in 0..8 {
+            let store = store.clone();
+            tasks.spawn(async move { store.mark(name, racer, 100).await });
+        }
+        let before = tasks.join_all().await;
+        assert_eq!(before.iter().filter(|before| before.is_none()).count(), 1, "{before:?}");
+        assert_eq!(store.marked(name).await, Some(at(7)));
     }
 }
 

@@ -47,6 +47,8 @@ struct Contents {
     by_refresh_due: BTreeSet<(Timestamp, SessionKey)>,
     /// Live sessions by `ends_at`, tombstones by `keep_until`.
     by_forget_at: BTreeSet<(Timestamp, SessionKey)>,
+    marks: BTreeMap<[u8; 32], (Timestamp, KeepUntil)>,
+    marks_by_forget_at: BTreeSet<(KeepUntil, [u8; 32])>,
     /// The last writes, oldest first; the newest is at `written`.
     changes: VecDeque<Change>,
     written: u64,
@@ -225,6 +227,28 @@ impl Store for MemoryStore {
         Ok(due.take(limit).map(|&(due, key)| (key, due)).collect())
     }
 
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut contents = self.contents();
+        let before = contents.marks.get(&name).copied();
+        let (mut latest, mut kept) = (at, keep_until);
+        if let Some((at, keep_until)) = before {
+            (latest, kept) = (latest.max(at), kept.max(keep_until));
+            contents.marks_by_forget_at.remove(&(keep_until, name));
+        }
+        contents.marks.insert(name, (latest, kept));
+        contents.marks_by_forget_at.insert((kept, name));
+        Ok(before.map(|(at, _)| at))
+    }
+
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.contents().marks.get(&name).map(|(at, _)| *at))
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut contents = self.contents();
         let over = contents.by_forget_at.iter().take_while(|(forget_at, _)| *forget_at <= now);
@@ -232,7 +256,13 @@ impl Store for MemoryStore {
         for key in &over {
             contents.take(*key);
         }
-        Ok(over.len())
+        let old = contents.marks_by_forget_at.iter().take_while(|(forget_at, _)| *forget_at <= now);
+        let old: Vec<(KeepUntil, [u8; 32])> = old.take(limit - over.len()).copied().collect();
+        for mark in &old {
+            contents.marks_by_forget_at.remove(mark);
+            contents.marks.remove(&mark.1);
+        }
+        Ok(over.len() + old.len())
     }
 
     async fn changes_since(&self, position: Option<Position>) -> Result<Changes, StoreError> {

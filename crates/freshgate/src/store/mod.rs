@@ -3,6 +3,9 @@
 //! Every implementation passes the rules in `contract` (feature `contract-tests`): updates are compare-and-set on a
 //! revision, and an end leaves a tombstone that neither an insert nor an update in flight can overcome.
 //!
+//! Beside sessions a store remembers marks, for what must be known of the past across processes and restarts: that a
+//! logout token was used, that a user signed out. They are hashes with a time.
+//!
 //! A store has no clock and no opinion: a session that is past its `ends_at` is served until [`Store::sweep`] forgets
 //! it, and whether it may still be used is for the engine to say.
 
@@ -243,8 +246,21 @@ pub trait Store: Send + Sync + 'static {
     /// Live sessions whose `refresh_due` is earlier than `before`, the earliest first, `limit` at most.
     async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError>;
 
-    /// Forgets up to `limit` sessions whose `ends_at` and tombstones whose `keep_until` is `now` or earlier; tells how
-    /// many went. Other writes wait meanwhile: ask for some hundreds at a time, again and again.
+    /// Remembers under `name`, a hash, that something happened at `at`, until `keep_until` at least. Yields what was
+    /// remembered before: of several times the latest counts, of those to keep it until as well. No session is touched,
+    /// and nothing of it is told as a change.
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError>;
+
+    /// When what is remembered under `name` happened. `None`: nothing is, or it was swept.
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Forgets up to `limit` sessions whose `ends_at`, and tombstones and marks whose `keep_until`, is `now` or earlier;
+    /// tells how many went. Other writes wait meanwhile: ask for some hundreds at a time, again and again.
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// What was written since `position`, by whichever process: for a cache of rows, and to tell of sessions that another

@@ -187,6 +187,21 @@ impl Store for SharedStore {
         self.operation(async move { this.rows.due(before, limit).await }).await
     }
 
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.mark(name, at, keep_until).await }).await
+    }
+
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.marked(name).await }).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let this = self.clone();
         self.operation(async move { this.rows.sweep(now, limit).await }).await

@@ -137,6 +137,19 @@ impl Store for SqliteStore {
         self.0.readers.run(move |connection| operations::due(connection, before, limit)).await
     }
 
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.0.writer.run(move |connection| operations::mark(connection, &name, at, keep_until)).await
+    }
+
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        self.0.readers.run(move |connection| operations::marked(connection, &name)).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.0.writer.run(move |connection| operations::sweep(connection, now, limit)).await
     }

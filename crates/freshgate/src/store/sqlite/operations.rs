@@ -160,6 +160,8 @@ pub(super) const DUE: &str =
     "SELECT key, refresh_due FROM session WHERE refresh_due < ?1 ORDER BY refresh_due LIMIT ?2";
 pub(super) const SWEEP: &str = "DELETE FROM session WHERE rowid IN
     (SELECT rowid FROM session WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
+pub(super) const SWEEP_MARKS: &str = "DELETE FROM mark WHERE name IN
+    (SELECT name FROM mark WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
 
 pub(super) fn list(
     connection: &Connection,
@@ -205,8 +207,32 @@ pub(super) fn due(
     due.collect()
 }
 
+pub(super) fn mark(
+    connection: &Connection,
+    name: &[u8; 32],
+    at: Timestamp,
+    keep_until: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let before = marked(connection, name)?;
+    let mut mark = connection.prepare_cached(
+        "INSERT INTO mark (name, at, forget_at) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET
+             at = max(at, excluded.at), forget_at = max(forget_at, excluded.forget_at)",
+    )?;
+    mark.execute(params![name, at.as_unix_millis(), keep_until.as_unix_millis()])?;
+    Ok(before)
+}
+
+pub(super) fn marked(connection: &Connection, name: &[u8; 32]) -> Result<Option<Timestamp>> {
+    let mut marked = connection.prepare_cached("SELECT at FROM mark WHERE name = ?1")?;
+    marked.query_row([name], |columns| time(columns, 0)).optional()
+}
+
+/// The one operation with two statements that write: each is whole by itself.
 pub(super) fn sweep(connection: &Connection, now: Timestamp, limit: usize) -> Result<usize> {
-    connection.prepare_cached(SWEEP)?.execute(params![now.as_unix_millis(), signed(limit as u64)])
+    let swept =
+        connection.prepare_cached(SWEEP)?.execute(params![now.as_unix_millis(), signed(limit as u64)])?;
+    let rest = signed(limit.saturating_sub(swept) as u64);
+    Ok(swept + connection.prepare_cached(SWEEP_MARKS)?.execute(params![now.as_unix_millis(), rest])?)
 }
 
 pub(super) fn changes_since(connection: &Connection, position: Option<Position>) -> Result<Changes> {

@@ -31,6 +31,7 @@ fn each_question_is_answered_from_its_index() {
         (operations::OF_PROVIDER_SESSION, "USING COVERING INDEX session_by_provider_session"),
         (operations::DUE, "USING COVERING INDEX session_by_refresh_due"),
         (operations::SWEEP, "USING COVERING INDEX session_by_forget_at"),
+        (operations::SWEEP_MARKS, "USING COVERING INDEX mark_by_forget_at"),
     ] {
         let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
         let parameters = vec![rusqlite::types::Null; explain.parameter_count()];

@@ -143,11 +143,11 @@ async fn a_later_schema_is_refused_and_left_alone() {
     let before = std::fs::read(&path).unwrap();
 
     let error = SqliteStore::open(&path).unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 2, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 3, .. }), "{error:?}");
     let location = path.display();
     assert_eq!(
         error.to_string(),
-        format!("the session store {location} has schema 99, this version knows up to 2")
+        format!("the session store {location} has schema 99, this version knows up to 3")
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
@@ -176,13 +176,14 @@ async fn a_file_of_the_first_schema_is_brought_up_to_date() {
     }
 
     let store = open(&path);
-    assert_eq!(ask::<i32>(&path, "PRAGMA user_version"), 2);
+    assert_eq!(ask::<i32>(&path, "PRAGMA user_version"), 3);
     assert_eq!(store.read(key(1)).await.unwrap(), Found::Live(row(vec![7; 5000]), 3));
     assert_eq!(store.read(key(2)).await.unwrap(), Found::Ended(TOMBSTONE));
     store.end(key(1), TOMBSTONE, at(2000), Some(b"note".to_vec())).await.unwrap();
     let listed: Vec<_> = store.list(None, 10).await.unwrap().into_iter().map(|(_, listed)| listed).collect();
     assert!(listed.contains(&Listed::Ended(TOMBSTONE, None)), "{listed:?}");
     assert!(listed.contains(&Listed::Ended(TOMBSTONE, Some(b"note".to_vec()))), "{listed:?}");
+    assert_eq!(store.mark([1; 32], at(5), at(2000)).await.unwrap(), None);
     store.close().await;
 }
 
