@@ -41,6 +41,12 @@ pub enum ExpectedIssuer {
 }
 
 impl ExpectedIssuer {
+    /// Whether a provider of this name may be the one that is meant. Not yet whether it is: a name that is written
+    /// otherwise and means the same address passes too, where the operator wrote no issuer.
+    pub fn may_be(&self, found: &Issuer) -> bool {
+        self.is(found.as_str())
+    }
+
     fn is(&self, found: &str) -> bool {
         match self {
             Self::Exactly(issuer) => issuer.as_str() == found,

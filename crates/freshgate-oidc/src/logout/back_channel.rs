@@ -23,7 +23,7 @@ pub struct LogoutTokenExpectations<'a> {
     pub issuer: &'a Issuer,
     /// Our id at the provider.
     pub client_id: &'a str,
-    /// How it may be signed: as ID tokens are (Back-Channel Logout section 2.6).
+    /// How it may be signed: as this client's ID tokens are (Back-Channel Logout section 2.6, step 3).
     pub algorithms: &'a AllowedAlgorithms,
     /// The time.
     pub now: Timestamp,

@@ -19,6 +19,7 @@ use crate::{
     claims::{self, Claims},
     discovery::Issuer,
     jwk::JwkSet,
+    jws::SigningAlgorithm,
     secret::Secret,
     time::Timestamp,
 };
@@ -67,6 +68,7 @@ pub struct VerifiedIdToken {
     audience: Vec<String>,
     expires_at: Timestamp,
     issued_at: Timestamp,
+    algorithm: SigningAlgorithm,
 }
 
 impl VerifiedIdToken {
@@ -113,6 +115,11 @@ impl VerifiedIdToken {
     /// When it was issued.
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
+    }
+
+    /// How it is signed: as the provider signs what it sends to this client.
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
     }
 
     /// The token as it came, for `id_token_hint` and for apps that ask for it.

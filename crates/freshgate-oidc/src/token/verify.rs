@@ -155,6 +155,7 @@ impl Candidate {
             expires_at: claims::date(&self.claims, "exp").ok_or(IdTokenError::Expired { ago: None })?,
             issued_at: claims::date(&self.claims, "iat")
                 .ok_or(IdTokenError::IssuedInFuture { ahead: None })?,
+            algorithm: self.jws.algorithm()?,
             claims: self.claims,
         })
     }
