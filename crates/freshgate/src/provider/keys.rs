@@ -14,8 +14,10 @@ use crate::{clock::Clock, tasks::Tasks};
 
 /// How long keys are taken as they are. A key that the provider withdrew is trusted no longer than this.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// Tokens with an unknown key make us ask at most this often: they may come from anyone.
+/// Tokens with an unknown key make us ask at most this often, whatever comes of it: they may come from anyone.
 const REFETCH_PAUSE: Duration = Duration::from_secs(5);
+/// A provider that did not yield its keys is asked again after this long.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// The largest key set that is read.
 const LIMIT: usize = 512 * 1024;
 
@@ -44,8 +46,15 @@ type Fetched = Result<Arc<JwkSet>, KeysUnavailable>;
 /// The keys of one provider.
 #[derive(Default)]
 pub(super) struct Keys {
-    known: Arc<Mutex<Option<Known>>>,
+    state: Arc<Mutex<State>>,
     fetching: Arc<SingleRun<Fetched>>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    known: Option<Known>,
+    /// The last attempt, if it failed.
+    failed: Option<(Timestamp, KeysUnavailable)>,
 }
 
 #[derive(Clone)]
@@ -55,11 +64,37 @@ struct Known {
 }
 
 /// How new the keys must be.
+#[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
     /// Those at hand will do.
     Known,
     /// These did not have the key; others, if it is not too soon to ask.
     OtherThan(&'a Arc<JwkSet>),
+}
+
+impl State {
+    /// What serves without asking. `None`: ask.
+    fn serves(&self, wanted: Wanted<'_>, now: Timestamp) -> Option<Fetched> {
+        let failed_within = |pause| {
+            let recent = |(at, _): &&(Timestamp, _)| now.saturating_since(*at) < pause;
+            self.failed.as_ref().filter(recent).map(|(_, error)| error.clone())
+        };
+        if let Some(known) = &self.known {
+            let age = now.saturating_since(known.fetched_at);
+            let serves = match wanted {
+                Wanted::Known => age < LIFETIME,
+                Wanted::OtherThan(tried) => {
+                    !Arc::ptr_eq(tried, &known.keys)
+                        || age < REFETCH_PAUSE
+                        || failed_within(REFETCH_PAUSE).is_some()
+                }
+            };
+            if serves {
+                return Some(Ok(known.keys.clone()));
+            }
+        }
+        failed_within(FAILURE_PAUSE).map(Err)
+    }
 }
 
 impl Keys {
@@ -71,23 +106,23 @@ impl Keys {
         clock: &Arc<dyn Clock>,
         runner: &Arc<dyn Tasks>,
     ) -> Fetched {
-        let known = lock(&self.known).clone();
-        if let Some(known) = known {
-            let age = clock.now().saturating_since(known.fetched_at);
-            let serves = match wanted {
-                Wanted::Known => age < LIFETIME,
-                Wanted::OtherThan(tried) => !Arc::ptr_eq(tried, &known.keys) || age < REFETCH_PAUSE,
-            };
-            if serves {
-                return Ok(known.keys);
-            }
+        let serves = lock(&self.state).serves(wanted, clock.now());
+        if let Some(fetched) = serves {
+            return fetched;
         }
-        let (jwks_uri, transport, clock, known) =
-            (jwks_uri.clone(), transport.clone(), clock.clone(), self.known.clone());
+        let (jwks_uri, transport, clock, state) =
+            (jwks_uri.clone(), transport.clone(), clock.clone(), self.state.clone());
         let fetch = async move {
-            let keys = fetch(jwks_uri, &*transport).await?;
-            *lock(&known) = Some(Known { keys: keys.clone(), fetched_at: clock.now() });
-            Ok(keys)
+            let fetched = fetch(jwks_uri, &*transport).await;
+            let (now, mut state) = (clock.now(), lock(&state));
+            match &fetched {
+                Ok(keys) => {
+                    *state =
+                        State { known: Some(Known { keys: keys.clone(), fetched_at: now }), failed: None };
+                }
+                Err(error) => state.failed = Some((now, error.clone())),
+            }
+            fetched
         };
         self.fetching.join(runner, fetch).await.unwrap_or(Err(KeysUnavailable::Interrupted))
     }
@@ -111,4 +146,56 @@ async fn fetch(jwks_uri: Url, transport: &dyn Transport) -> Fetched {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_often_a_provider_is_asked_for_its_keys() {
+        fn at(millis: i64) -> Timestamp {
+            Timestamp::from_unix_millis(1_000_000_000 + millis)
+        }
+        let keys = Arc::new(JwkSet::parse(br#"{"keys":[]}"#).unwrap());
+        let before = Arc::new(JwkSet::parse(br#"{"keys":[]}"#).unwrap());
+        let (known, other) = (Wanted::Known, Wanted::OtherThan(&keys));
+        #[derive(Debug, PartialEq)]
+        enum Answer {
+            Keys,
+            Error,
+            Ask,
+        }
+        use Answer::{Ask, Error, Keys};
+        // (when they were fetched, when a fetch failed last, what is wanted, what serves at 0 ms)
+        let hour = 3_600_000;
+        let table = [
+            (None, None, known, Ask),
+            (None, Some(-999), known, Error),
+            (None, Some(-1_000), known, Ask),
+            (Some(1 - hour), None, known, Keys),
+            (Some(-hour), None, known, Ask),
+            (Some(1 - hour), Some(-1), known, Keys),
+            (Some(-hour), Some(-1), known, Error),
+            // A token names a key that they do not have.
+            (Some(-4_999), None, other, Keys),
+            (Some(-5_000), None, other, Ask),
+            (Some(-5_000), Some(-4_999), other, Keys),
+            (Some(-9_999), Some(-5_000), other, Ask),
+            // Newer ones than those that were tried are there already.
+            (Some(-hour), None, Wanted::OtherThan(&before), Keys),
+        ];
+        for (fetched, failed, wanted, expected) in table {
+            let state = State {
+                known: fetched.map(|millis| Known { keys: keys.clone(), fetched_at: at(millis) }),
+                failed: failed.map(|millis| (at(millis), KeysUnavailable::Interrupted)),
+            };
+            let answer = match state.serves(wanted, at(0)) {
+                Some(Ok(_)) => Keys,
+                Some(Err(_)) => Error,
+                None => Ask,
+            };
+            assert_eq!(answer, expected, "fetched {fetched:?}, failed {failed:?}");
+        }
+    }
 }

@@ -16,6 +16,8 @@ use crate::{clock::Clock, tasks::Tasks};
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// After a failed renewal, the next is tried after this long.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+/// Where nothing is known yet, a provider that failed is asked again after this long: anyone can make us ask.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// The largest document that is read.
 const LIMIT: usize = 512 * 1024;
 
@@ -73,6 +75,8 @@ type Fetched = Result<Arc<ProviderMetadata>, MetadataUnavailable>;
 /// The metadata of one provider.
 pub(super) struct Metadata {
     known: Arc<Mutex<Option<Known>>>,
+    /// The last attempt, if it failed and nothing is known.
+    failed: Arc<Mutex<Option<(Timestamp, MetadataUnavailable)>>>,
     fetching: Arc<SingleRun<Fetched>>,
 }
 
@@ -84,7 +88,7 @@ struct Known {
 
 impl Metadata {
     pub(super) fn new() -> Self {
-        Self { known: Arc::default(), fetching: Arc::default() }
+        Self { known: Arc::default(), failed: Arc::default(), fetching: Arc::default() }
     }
 
     /// What is known, or what the provider says now. Known metadata that is due for renewal is renewed in the background.
@@ -95,10 +99,10 @@ impl Metadata {
         clock: &Arc<dyn Clock>,
         runner: &Arc<dyn Tasks>,
     ) -> Fetched {
-        let known = lock(&self.known).clone();
+        let (known, failed) = (lock(&self.known).clone(), lock(&self.failed).clone());
         let fetch = {
-            let (config, transport, clock, known) =
-                (config.clone(), transport.clone(), clock.clone(), self.known.clone());
+            let (config, transport, clock) = (config.clone(), transport.clone(), clock.clone());
+            let (known, failed) = (self.known.clone(), self.failed.clone());
             async move {
                 let fetched = fetch(&config, &*transport).await;
                 let now = clock.now();
@@ -112,7 +116,7 @@ impl Metadata {
                         let error = error as &dyn Error;
                         tracing::warn!(provider = config.name, error, "metadata could not be renewed");
                     }
-                    (Err(_), None) => {}
+                    (Err(error), None) => *lock(&failed) = Some((now, error.clone())),
                 }
                 fetched
             }
@@ -126,7 +130,10 @@ impl Metadata {
                 }));
                 Ok(known.metadata)
             }
-            None => self.fetching.join(runner, fetch).await.unwrap_or(Err(MetadataUnavailable::Interrupted)),
+            None => match failed {
+                Some((at, error)) if clock.now().saturating_since(at) < FAILURE_PAUSE => Err(error),
+                _ => self.fetching.join(runner, fetch).await.unwrap_or(Err(MetadataUnavailable::Interrupted)),
+            },
         }
     }
 }
