@@ -136,6 +136,13 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Whether the refresh token of a session that ends so is revoked at the provider: the user or an operator wanted it
+    /// over. What the provider tells by way of a browser is not signed, and where it told us itself, or refused the
+    /// token, it has done what it wanted.
+    pub fn revokes_tokens(self) -> bool {
+        matches!(self, Self::Logout | Self::Operator)
+    }
+
     /// The stable code, as in logs and the session API.
     pub fn code(self) -> &'static str {
         match self {

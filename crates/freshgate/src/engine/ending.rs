@@ -35,7 +35,8 @@ impl Engine {
     /// Ends a session and tells everyone. Returns what it was, if this call ended it; ending twice is no error.
     ///
     /// When it returns, nothing is served in the session's name any more, and no refresh or login in flight can bring it
-    /// back. Dropping the future midway is safe: the session ends or it does not, and can be ended again.
+    /// back. If the user or an operator ends it, its refresh token is revoked at the provider; that takes place later, and
+    /// nobody waits for it. Dropping the future midway is safe: the session ends or it does not, and can be ended again.
     pub async fn end(&self, key: SessionKey, reason: EndReason) -> Result<Option<OpenSession>, StoreError> {
         #[cfg(feature = "simulation")]
         let before =
@@ -52,7 +53,8 @@ impl Engine {
         if let Some(before) = before {
             self.0.sessions.put_back(key, before);
         }
-        if ended.is_some() {
+        if let Some(ended) = &ended {
+            self.revoke_tokens_of(ended, reason);
             counting::session_ended(reason);
             tracing::info!(session = %key.short(), reason = reason.code(), "session ended");
         }

@@ -4,6 +4,7 @@
 //! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
+//! - `revoking.rs`: refresh tokens of ended sessions, taken back at the provider
 //! - `neighbours.rs`: what other engines do on the same store
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
@@ -15,6 +16,7 @@ mod login;
 mod neighbours;
 mod record;
 mod refresh;
+mod revoking;
 mod sessions;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,6 +30,7 @@ pub use history::{HistoryEntry, HistoryEvent, Known, LiveFacts, SessionFacts, Se
 pub use login::{FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
 pub(crate) use record::Record;
 pub use refresh::{RefreshError, RefreshFailure, RefreshOutcome, TryLater};
+pub use revoking::RevocationCounts;
 
 use crate::{
     clock::{Clock, Entropy},
@@ -41,6 +44,7 @@ use crate::{
 };
 use ahead::ActiveSessions;
 use flights::Flights;
+use revoking::Revocations;
 use sessions::{Lookup, Sessions};
 
 /// How often expired rows are swept out of the store.
@@ -79,6 +83,7 @@ struct Inner {
     policy: SessionPolicy,
     flights: Arc<Flights>,
     active: ActiveSessions,
+    revocations: Revocations,
     tasks: TaskTracker,
     runner: Arc<dyn Tasks>,
     store: Arc<dyn Store>,
@@ -124,6 +129,7 @@ impl Engine {
             policy,
             flights: Arc::default(),
             active: ActiveSessions::default(),
+            revocations: Revocations::default(),
             tasks: TaskTracker::new(),
             runner,
             store,
@@ -233,7 +239,7 @@ impl Engine {
         bytes
     }
 
-    /// Waits for the refreshes under way to land. Call it when nobody asks any more.
+    /// Waits for the refreshes under way to land, and for what else nobody may cancel. Call it when nobody asks any more.
     pub async fn finish(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;

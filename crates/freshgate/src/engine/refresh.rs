@@ -705,6 +705,7 @@ impl Flight<'_> {
 
     /// Saves a rotated refresh token before anything else can fail: the old one is spent, this one is all there is.
     async fn save_rotated(&self, mut held: Held, refresh_token: Option<&Secret>) -> Result<Held, Diversion> {
+        let provider = &held.record.provider.clone();
         let rotated = refresh_token.filter(|new| held.record.refresh_token.as_ref() != Some(*new));
         if rotated.is_none() && held.record.refresh.answers_lost == 0 {
             return Ok(held);
@@ -724,7 +725,15 @@ impl Flight<'_> {
             });
             held = match saved.await {
                 Ok(held) => return Ok(held),
-                Err(Unwritten::Diverted(diversion)) => return Err(diversion),
+                Err(Unwritten::Diverted(diversion)) => {
+                    if let (Diversion::Landed(RefreshError::SignInAgain(reason)), Some(rotated)) =
+                        (&diversion, rotated)
+                    {
+                        // The one that was revoked at the end is not the one that is good now.
+                        self.engine.revoke(self.key, provider, rotated.clone(), *reason);
+                    }
+                    return Err(diversion);
+                }
                 Err(Unwritten::Store(_, error)) if give_up.is_some_and(|at| Instant::now() >= at) => {
                     tracing::error!(session = %self.key.short(), error = &error as &dyn Error, "a rotated refresh token could not be saved");
                     return Err(RefreshError::store(error).into());

@@ -5,6 +5,7 @@ mod config;
 mod keys;
 mod metadata;
 mod policy;
+mod revocation;
 mod single;
 mod token_outcome;
 mod transport;
@@ -39,6 +40,7 @@ pub(crate) use breaker::Turn;
 use breaker::{LeftAlone, Turns, Verdict};
 use keys::{Keys, Wanted};
 use metadata::Metadata;
+pub(crate) use revocation::Revocation;
 pub(crate) use token_outcome::TokenOutcome;
 
 /// The largest token answer that is read: a token of 64 KiB comes with a good margin.

@@ -8,5 +8,6 @@ mod neighbours;
 mod provider;
 mod reads;
 mod refresh;
+mod revocation;
 mod setting;
 mod storm;

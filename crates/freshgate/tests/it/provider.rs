@@ -4,7 +4,7 @@ use std::{
     collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -14,7 +14,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use freshgate::provider::{ProviderAnswer, ProviderRequest, Transport, TransportError};
-use freshgate_oidc::base64url;
+use freshgate_oidc::{RawLogoutToken, base64url};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
@@ -39,7 +39,7 @@ pub(crate) enum Act {
     NoIdToken,
     /// The request takes effect; the answer has no access token.
     NoAccessToken,
-    /// A userinfo request is answered only after [`ScriptedProvider::release`].
+    /// A userinfo or revocation request is answered only after [`ScriptedProvider::release`].
     Hold,
 }
 
@@ -53,6 +53,11 @@ struct State {
     token_acts: VecDeque<Act>,
     userinfo_acts: VecDeque<Act>,
     presented: Vec<String>,
+    revocation_acts: VecDeque<Act>,
+    revoked: Vec<String>,
+    /// The name of the session that the next login is of.
+    sid: Option<String>,
+    token_ids: u32,
     lifetime: u64,
     keeps_refresh_token: bool,
 }
@@ -66,6 +71,8 @@ pub(crate) struct ScriptedProvider {
     pub(crate) wire: Semaphore,
     release: Notify,
     on_the_wire: AtomicUsize,
+    keys_fetched: AtomicUsize,
+    keys_withheld: AtomicBool,
     most_on_the_wire: AtomicUsize,
 }
 
@@ -84,6 +91,8 @@ impl ScriptedProvider {
             wire: Semaphore::new(Semaphore::MAX_PERMITS),
             release: Notify::new(),
             on_the_wire: AtomicUsize::new(0),
+            keys_fetched: AtomicUsize::new(0),
+            keys_withheld: AtomicBool::new(false),
             most_on_the_wire: AtomicUsize::new(0),
         })
     }
@@ -99,6 +108,59 @@ impl ScriptedProvider {
     /// Edits the profile of the user.
     pub(crate) fn set_claim(&self, name: &str, value: Value) {
         self.state.lock().unwrap().claims[name] = value;
+    }
+
+    pub(crate) fn next_revocation_act(&self, act: Act) {
+        self.state.lock().unwrap().revocation_acts.push_back(act);
+    }
+
+    /// The tokens that it was asked to revoke, in order.
+    pub(crate) fn asked_to_revoke(&self) -> Vec<String> {
+        self.state.lock().unwrap().revoked.clone()
+    }
+
+    /// Whose logins the next ones are: the user, and the session at the provider.
+    pub(crate) fn next_login_is_of(&self, subject: &str, sid: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.claims["sub"] = subject.into();
+        state.sid = Some(sid.to_owned());
+    }
+
+    /// A logout token that is right but for what `change` makes of it.
+    pub(crate) fn logout_token(&self, change: impl FnOnce(&mut Value)) -> RawLogoutToken {
+        self.signed_logout_token(&self.key, "one", change)
+    }
+
+    /// One that somebody else made.
+    pub(crate) fn forged_logout_token(&self, key_id: &str) -> RawLogoutToken {
+        self.signed_logout_token(&self.other_key, key_id, |_| {})
+    }
+
+    fn signed_logout_token(
+        &self,
+        key: &EcdsaKeyPair,
+        key_id: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> RawLogoutToken {
+        let mut state = self.state.lock().unwrap();
+        state.token_ids += 1;
+        let now = self.clock.unix_seconds();
+        let mut claims = json!({
+            "iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 120, "jti": format!("jti-{}", state.token_ids),
+            "sub": "alice", "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        });
+        change(&mut claims);
+        RawLogoutToken::new(self.sign(key, key_id, &claims))
+    }
+
+    /// How often its keys were asked for.
+    pub(crate) fn keys_fetched(&self) -> usize {
+        self.keys_fetched.load(Ordering::SeqCst)
+    }
+
+    /// Whether it answers those who ask for its keys with an error.
+    pub(crate) fn withhold_keys(&self, withheld: bool) {
+        self.keys_withheld.store(withheld, Ordering::SeqCst);
     }
 
     /// From now on a refresh token stays good, and is given out again.
@@ -143,8 +205,8 @@ impl ScriptedProvider {
             .finish()
     }
 
-    fn sign(&self, key: &EcdsaKeyPair, claims: &Value) -> String {
-        let head = base64url(br#"{"alg":"ES256","kid":"one"}"#);
+    fn sign(&self, key: &EcdsaKeyPair, key_id: &str, claims: &Value) -> String {
+        let head = base64url(json!({"alg": "ES256", "kid": key_id}).to_string().as_bytes());
         let body = base64url(claims.to_string().as_bytes());
         let signature = key.sign(&SystemRandom::new(), format!("{head}.{body}").as_bytes()).unwrap();
         format!("{head}.{body}.{}", base64url(signature.as_ref()))
@@ -193,8 +255,9 @@ impl ScriptedProvider {
         state.refresh_tokens.insert(next.clone());
         let now = self.clock.unix_seconds();
         let mut claims = json!({
-            "iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 600, "auth_time": 1_000_000_000, "sid": "provider-session",
+            "iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 600, "auth_time": 1_000_000_000,
         });
+        claims["sid"] = state.sid.as_deref().unwrap_or("provider-session").into();
         claims["sub"] = state.claims["sub"].clone();
         claims["serial"] = serial.into();
         if is_login {
@@ -211,7 +274,7 @@ impl ScriptedProvider {
             "token_type": "Bearer",
             "expires_in": state.lifetime,
             "refresh_token": next,
-            "id_token": self.sign(key, &claims),
+            "id_token": self.sign(key, "one", &claims),
         });
         match act {
             Some(Act::NoIdToken) => drop(body.as_object_mut().unwrap().remove("id_token")),
@@ -220,6 +283,24 @@ impl ScriptedProvider {
             _ => {}
         }
         Ok(answer(200, "", body))
+    }
+
+    async fn revoke(&self, form: &str) -> Result<(StatusCode, HeaderMap, Value), TransportError> {
+        let mut form = form_urlencoded::parse(form.as_bytes());
+        let (_, token) = form.find(|(name, _)| name == "token").unwrap();
+        let act = {
+            let mut state = self.state.lock().unwrap();
+            state.revoked.push(token.into_owned());
+            state.revocation_acts.pop_front()
+        };
+        match act {
+            Some(Act::Status(status, retry_after, body)) => return Ok(answer(status, retry_after, body)),
+            Some(Act::NotReached) => return Err(not_sent()),
+            Some(Act::LoseAnswer) => return Err(lost()),
+            Some(Act::Hold) => self.release.notified().await,
+            _ => {}
+        }
+        Ok(answer(200, "", Value::Null))
     }
 
     async fn userinfo(&self) -> (StatusCode, HeaderMap, Value) {
@@ -264,13 +345,19 @@ impl Transport for ScriptedProvider {
                     "userinfo_endpoint": format!("{ISSUER}/userinfo"),
                     "jwks_uri": format!("{ISSUER}/jwks"),
                     "end_session_endpoint": format!("{ISSUER}/logout"),
+                    "revocation_endpoint": format!("{ISSUER}/revoke"),
                     "response_types_supported": ["code"],
                     "subject_types_supported": ["public"],
                     "id_token_signing_alg_values_supported": ["ES256"],
                     "scopes_supported": ["openid", "offline_access"],
                 }),
             ),
-            "/jwks" => answer(200, "", self.jwks()),
+            "/jwks" => {
+                self.keys_fetched.fetch_add(1, Ordering::SeqCst);
+                let status = if self.keys_withheld.load(Ordering::SeqCst) { 500 } else { 200 };
+                answer(status, "", self.jwks())
+            }
+            "/revoke" => self.revoke(std::str::from_utf8(&request.body).unwrap()).await?,
             "/token" => self.token(std::str::from_utf8(&request.body).unwrap()).await?,
             "/userinfo" => self.userinfo().await,
             path => panic!("nobody should ask for {path}"),

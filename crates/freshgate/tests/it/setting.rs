@@ -11,7 +11,7 @@ use std::{
 use freshgate::{
     Engine,
     clock::{Clock, SystemEntropy},
-    engine::{EngineParts, LoginRequest, Opened},
+    engine::{EngineParts, LoginError, LoginRequest, Opened},
     keyring::Keyring,
     provider::{OfflineAccess, Provider, ProviderConfig, Refreshing, Transport},
     session::{OpenSession, SessionKey, SessionPolicy},
@@ -79,9 +79,22 @@ impl Setting {
         Self::with(Arc::new(MemoryStore::new()), TestClock::running())
     }
 
+    /// With a clock that runs with tokio's, and sessions that live by this policy.
+    pub(crate) fn with_policy(policy: SessionPolicy) -> Self {
+        Self::with(Arc::new(MemoryStore::new()), TestClock::running()).restarted_with(policy)
+    }
+
     fn with(store: Arc<dyn Store>, clock: Arc<TestClock>) -> Self {
         let provider = ScriptedProvider::new(clock.clone());
         let engine = engine(&clock, &provider, &store);
+        Self { clock, provider, store, engine }
+    }
+
+    /// Another engine on the same store, with another policy, in place of the one before.
+    pub(crate) fn restarted_with(self, policy: SessionPolicy) -> Self {
+        let Self { clock, provider, store, .. } = self;
+        let (transport, kept) = (provider.clone(), store.clone());
+        let engine = engine_with(clock.clone(), transport, kept, Refreshing::default(), policy);
         Self { clock, provider, store, engine }
     }
 
@@ -93,6 +106,12 @@ impl Setting {
     /// Another engine, with its own handle on the store.
     pub(crate) fn another_engine_on(&self, store: &Arc<dyn Store>) -> Engine {
         engine(&self.clock, &self.provider, store)
+    }
+
+    /// The same with another policy.
+    pub(crate) fn another_engine_living_by(&self, store: &Arc<dyn Store>, policy: SessionPolicy) -> Engine {
+        let (clock, transport) = (self.clock.clone(), self.provider.clone());
+        engine_with(clock, transport, store.clone(), Refreshing::default(), policy)
     }
 
     pub(crate) async fn signed_in(&self) -> OpenSession {
@@ -121,6 +140,16 @@ pub(crate) fn engine_of(
     store: Arc<dyn Store>,
     refreshing: Refreshing,
 ) -> Engine {
+    engine_with(clock, transport, store, refreshing, SessionPolicy::default())
+}
+
+fn engine_with(
+    clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    refreshing: Refreshing,
+    policy: SessionPolicy,
+) -> Engine {
     let config = ProviderConfig {
         name: "default".into(),
         metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap(),
@@ -142,24 +171,41 @@ pub(crate) fn engine_of(
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy),
         providers: vec![Provider::new(config, transport, clock)],
-        policy: SessionPolicy::default(),
+        policy,
     })
 }
 
 /// A login at `provider` with `engine`.
 pub(crate) async fn sign_in(engine: &Engine, provider: &ScriptedProvider) -> OpenSession {
-    let request = LoginRequest {
-        provider: "default".into(),
-        redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
-        next: "/page?x=1".into(),
-        parameters: Vec::new(),
-    };
-    let started = engine.begin_login(request).await.unwrap();
-    let authorize = Url::parse(started.authorize.expose()).unwrap();
-    let callback = CallbackParameters::parse(&provider.authorize(authorize.query().unwrap())).unwrap();
-    let completed = engine.complete_login(&callback, Some(started.sealed_flow.expose())).await.unwrap();
-    assert_eq!(completed.next, "/page?x=1");
-    completed.session
+    LoginUnderWay::begin(engine, provider).await.complete(engine).await.unwrap()
+}
+
+/// A login whose user is at the provider.
+pub(crate) struct LoginUnderWay {
+    callback: CallbackParameters,
+    sealed_flow: Secret,
+}
+
+impl LoginUnderWay {
+    pub(crate) async fn begin(engine: &Engine, provider: &ScriptedProvider) -> Self {
+        let request = LoginRequest {
+            provider: "default".into(),
+            redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
+            next: "/page?x=1".into(),
+            parameters: Vec::new(),
+        };
+        let started = engine.begin_login(request).await.unwrap();
+        let authorize = Url::parse(started.authorize.expose()).unwrap();
+        let callback = CallbackParameters::parse(&provider.authorize(authorize.query().unwrap())).unwrap();
+        Self { callback, sealed_flow: started.sealed_flow }
+    }
+
+    /// The browser comes back.
+    pub(crate) async fn complete(self, engine: &Engine) -> Result<OpenSession, LoginError> {
+        let completed = engine.complete_login(&self.callback, Some(self.sealed_flow.expose())).await?;
+        assert_eq!(completed.next, "/page?x=1");
+        Ok(completed.session)
+    }
 }
 
 /// Waits until `condition` holds; the test fails if it never does.
