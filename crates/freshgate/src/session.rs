@@ -184,6 +184,11 @@ impl OpenSession {
         &self.0.tokens
     }
 
+    /// The provider's name for its own session (`sid`), where it told one.
+    pub fn provider_session(&self) -> Option<&str> {
+        self.0.sid.as_deref()
+    }
+
     /// Whether the provider issued a refresh token, without which the tokens cannot be renewed.
     pub fn can_refresh(&self) -> bool {
         self.0.refresh_token.is_some()

@@ -19,12 +19,12 @@ use crate::{
     counting,
     keyring::Purpose,
     provider::{MetadataUnavailable, Provider, TokenOutcome, UserInfoFailure, VerifyError},
-    session::{OpenSession, SessionId, TokenSet},
+    session::{EndReason, OpenSession, SessionId, TokenSet},
     store::StoreError,
 };
 
 /// How long a browser may take from leaving for the provider to coming back.
-const FLOW_LIFETIME: Duration = Duration::from_secs(600);
+pub(super) const FLOW_LIFETIME: Duration = Duration::from_secs(600);
 
 /// What a login is begun with.
 #[derive(Clone, Debug)]
@@ -110,6 +110,9 @@ pub enum LoginError {
     /// The provider signed nobody in and said so (RFC 6749, section 4.1.2.1).
     #[error("the provider answered {0}")]
     Denied(AuthorizationError),
+    /// While the user signed in, the provider said that the user, or the session there, is signed out.
+    #[error("the provider told of a logout while the user signed in")]
+    SignedOutMeanwhile,
     /// A parameter of this login belongs to the protocol.
     #[error("a parameter of this login cannot be set")]
     Parameter(#[from] ReservedParameter),
@@ -137,6 +140,12 @@ struct Flow {
     redirect_uri: Url,
     next: String,
     expires_at: Timestamp,
+}
+
+impl Flow {
+    fn begun_at(&self) -> Timestamp {
+        self.expires_at - FLOW_LIFETIME
+    }
 }
 
 /// How a [`Flow`] is written.
@@ -188,6 +197,9 @@ impl Engine {
 
     /// Finishes a login: checks that the callback belongs to this browser's flow, redeems the code, verifies the ID token
     /// (OpenID Connect Core, section 3.1.3.7), asks for userinfo, and keeps the session.
+    ///
+    /// If the provider has told of a logout of this user, or of the session there, since the login was begun, nobody is
+    /// signed in: the one who signed out last has the last word.
     ///
     /// `sealed_flow` is what the browser brought back for the flow that `callback` names. Dropping the future midway may
     /// leave a session that nobody has the id of; it is swept when its lifetime is over.
@@ -286,6 +298,12 @@ impl Engine {
             attempts: 1,
         });
         let record = self.0.sessions.insert(record).await?.ok_or(LoginError::FlowUnknown)?;
+        // First kept, then looked up: a logout either finds the session or has left its mark.
+        let signed_out = self.signed_out_since(&record, provider, flow.begun_at()).await;
+        if !matches!(signed_out, Ok(false)) {
+            self.end(record.key, EndReason::ProviderLogout).await?;
+            return Err(signed_out.map_or_else(LoginError::Store, |_| LoginError::SignedOutMeanwhile));
+        }
         counting::session_started(name);
         tracing::info!(session = %record.key.short(), provider = name, "signed in");
         Ok(LoginCompleted { id, session: OpenSession(record), next: flow.next })

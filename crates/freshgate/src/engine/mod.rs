@@ -4,11 +4,13 @@
 //! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
+//! - `channels.rs`: logouts that a provider tells us of
 //! - `revoking.rs`: refresh tokens of ended sessions, taken back at the provider
 //! - `neighbours.rs`: what other engines do on the same store
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
 mod ahead;
+mod channels;
 mod ending;
 mod flights;
 mod history;
@@ -25,6 +27,7 @@ use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use ahead::InUse;
+pub use channels::{BackChannelError, FrontChannelError};
 pub use ending::ProviderLogout;
 pub use history::{HistoryEntry, HistoryEvent, Known, LiveFacts, SessionFacts, SessionReport};
 pub use login::{FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
@@ -231,6 +234,19 @@ impl Engine {
     #[inline(always)]
     fn sabotaged(&self, _: Sabotage) -> bool {
         false
+    }
+
+    /// Does `work` in a task of its own, which goes on if this future is dropped. `None`: it panicked.
+    async fn uncancelled<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (sender, outcome) = tokio::sync::oneshot::channel();
+        self.start(async move {
+            // Whoever asked may have gone.
+            let _ = sender.send(work.await);
+        });
+        outcome.await.ok()
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {

@@ -10,14 +10,18 @@ mod single;
 mod token_outcome;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use freshgate_oidc::{
     AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthentication, ClientSecret, ExpectedNonce,
-    IdTokenError, IdTokenExpectations, JwkSet, NoUsableClientAuthentication, OriginalIdentity,
-    ProviderMetadata, RawIdToken, RefreshExpectations, RefreshedIdTokenError, Secret,
-    SignedUserInfoExpectations, TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
+    IdTokenError, IdTokenExpectations, JwkSet, LogoutTokenError, LogoutTokenExpectations,
+    NoUsableClientAuthentication, OriginalIdentity, ProviderMetadata, RawIdToken, RawLogoutToken,
+    RefreshExpectations, RefreshedIdTokenError, Secret, SignedUserInfoExpectations, SigningAlgorithm,
+    TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken, VerifiedLogoutToken,
     parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
 };
 use http::{HeaderValue, Method, StatusCode, header};
@@ -55,6 +59,8 @@ pub struct Provider {
     keys: Keys,
     turns: Arc<Turns>,
     runner: Arc<dyn Tasks>,
+    /// How our last ID token was signed: as we are registered there.
+    signs_with: Mutex<Option<SigningAlgorithm>>,
 }
 
 /// A request to the token endpoint brought no answer.
@@ -87,14 +93,14 @@ pub(crate) enum NoTurn {
 #[error("the provider refuses this client")]
 pub struct ClientRefused(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-/// An ID token was not accepted.
+/// A signed token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VerifyError<E: std::error::Error + 'static> {
     /// A rule refused it.
-    #[error("its ID token was refused")]
+    #[error("its token was refused")]
     Rejected(#[source] E),
     /// The keys to check it with cannot be had.
-    #[error("its ID token cannot be checked")]
+    #[error("its token cannot be checked")]
     KeysUnavailable(#[source] KeysUnavailable),
 }
 
@@ -118,7 +124,7 @@ impl Provider {
         let config = Arc::new(config);
         let turns = Turns::new(&config.name, config.refreshing.requests_in_flight.get());
         let (metadata, keys, runner) = (Metadata::new(), Keys::default(), TokioTasks::shared());
-        Self { config, transport, clock, metadata, keys, turns, runner }
+        Self { config, transport, clock, metadata, keys, turns, runner, signs_with: Mutex::default() }
     }
 
     /// Has the fetches that nobody may cancel done by `runner`.
@@ -259,7 +265,11 @@ impl Provider {
                 self.clock.now(),
             )
         };
-        self.with_keys(&metadata, |keys| token.verify(keys, &expect), IdTokenError::wants_newer_keys).await
+        let verified = self
+            .with_keys(&metadata, |keys| token.verify(keys, &expect), IdTokenError::wants_newer_keys)
+            .await?;
+        self.signs_with(verified.algorithm());
+        Ok(verified)
     }
 
     /// Verifies the ID token of a refresh (OpenID Connect Core, section 12.2).
@@ -280,7 +290,40 @@ impl Provider {
             leeway: self.config.clock_leeway,
         };
         let verify = |keys: &JwkSet| verify_refreshed(token, keys, original, &expect);
-        self.with_keys(&metadata, verify, RefreshedIdTokenError::wants_newer_keys).await
+        let verified = self.with_keys(&metadata, verify, RefreshedIdTokenError::wants_newer_keys).await?;
+        self.signs_with(verified.algorithm());
+        Ok(verified)
+    }
+
+    fn signs_with(&self, algorithm: SigningAlgorithm) {
+        *self.signs_with.lock().unwrap_or_else(PoisonError::into_inner) = Some(algorithm);
+    }
+
+    /// How the provider signs what it sends to this client, once an ID token has shown it.
+    pub(crate) fn registered_algorithm(&self) -> Option<SigningAlgorithm> {
+        *self.signs_with.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Verifies a logout token (OpenID Connect Back-Channel Logout, section 2.6). It must be signed as this client's ID
+    /// tokens are; as long as none was seen, as the provider lists it.
+    pub(crate) async fn verify_logout(
+        &self,
+        token: &RawLogoutToken,
+    ) -> Result<VerifiedLogoutToken, VerifyError<LogoutTokenError>> {
+        let metadata = self.metadata_for_keys().await.map_err(VerifyError::KeysUnavailable)?;
+        let algorithms = match self.registered_algorithm() {
+            Some(algorithm) => AllowedAlgorithms::only([algorithm]),
+            None => AllowedAlgorithms::of_provider(&metadata),
+        };
+        let expect = LogoutTokenExpectations {
+            issuer: &metadata.issuer,
+            client_id: &self.config.client_id,
+            algorithms: &algorithms,
+            now: self.clock.now(),
+            leeway: self.config.clock_leeway,
+        };
+        let verify = |keys: &JwkSet| token.verify(keys, &expect);
+        self.with_keys(&metadata, verify, LogoutTokenError::wants_newer_keys).await
     }
 
     /// Asks for the claims of the user whom the access token is of. `None` where there is nothing to ask.

@@ -4,6 +4,7 @@ mod ahead;
 mod counting;
 mod history;
 mod login;
+mod logout;
 mod neighbours;
 mod provider;
 mod reads;
