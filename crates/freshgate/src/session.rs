@@ -243,6 +243,9 @@ impl FreshSession {
 pub struct SessionPolicy {
     /// From login to the end, whatever happens between.
     pub absolute_lifetime: Duration,
+    /// How long a session lives that nobody uses. Ended no earlier than this, and up to a minute (or a tenth of it, if
+    /// that is less) later. What counts as use is for the callers of [`Engine::used`](crate::Engine::used) to say.
+    pub idle_timeout: Option<Duration>,
     /// The life that an access token must have left when it is handed out, unless the caller asks for more. Never more
     /// than a fifth of the token's own lifetime.
     pub min_validity: Duration,
@@ -259,6 +262,7 @@ impl Default for SessionPolicy {
         const DAY: u64 = 24 * 3600;
         Self {
             absolute_lifetime: Duration::from_secs(30 * DAY),
+            idle_timeout: None,
             min_validity: Duration::from_secs(30),
             ended_kept: Duration::from_secs(7 * DAY),
             refresh_ahead: true,

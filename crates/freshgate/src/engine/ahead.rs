@@ -38,15 +38,21 @@ const LONGEST_NAP: Duration = Duration::from_secs(30);
 const SHARDS: usize = 16;
 
 impl Engine {
-    /// Notes that a session is used: it is active from now on, for as long as the policy says. Opening a session is no
-    /// use of it by itself; to ask for a fresh one is.
+    /// Notes that the user uses a session: it is active from now on, for as long as the policy says, and it is not idle.
+    /// Opening a session is no use of it, and neither is an app that asks for its token.
     ///
-    /// Costs a look into a table, for a session that is active already.
+    /// Costs a look into a table, for a session that is active already, and now and then a write for which nobody waits.
     pub fn used(&self, key: SessionKey) {
+        self.active(key);
+        self.put_off_idling(key);
+    }
+
+    /// Notes that a session is active, though it may be the app that uses it and not the user.
+    pub(super) fn active(&self, key: SessionKey) {
         self.0.active.note(key, &*self.0.clock, |_| {});
     }
 
-    /// Keeps a session active until the guard is dropped: somebody is looking at the app.
+    /// Keeps a session active until the guard is dropped: a page of it is open. It may become idle all the same.
     pub fn hold(&self, key: SessionKey) -> InUse {
         self.0.active.note(key, &*self.0.clock, |activity| activity.sockets += 1);
         InUse { engine: self.clone(), key }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, record::Record};
 use crate::{
-    session::{EndReason, SessionKey},
+    session::SessionKey,
     store::{Listed, StoreError, Tombstone},
 };
 
@@ -204,10 +204,9 @@ impl Engine {
         }
     }
 
-    /// A session whose lifetime is over has ended, though nobody may have noticed yet.
+    /// A session whose lifetime is over, or that nobody uses, has ended, though nobody may have noticed yet.
     fn over(&self, record: &Record) -> Option<Tombstone> {
-        let over = self.0.clock.now() >= record.ends_at;
-        over.then_some(Tombstone { reason: EndReason::Lifetime, ended_at: record.ends_at })
+        super::idle::over(record, self.0.clock.now(), &self.0.policy)
     }
 }
 

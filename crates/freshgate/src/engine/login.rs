@@ -287,6 +287,7 @@ impl Engine {
             generation: 1,
             signed_in_at: now,
             ends_at: now + self.0.policy.absolute_lifetime,
+            last_used: self.0.policy.idle_timeout.map(|_| now),
             refresh: RefreshState::default(),
             history: VecDeque::new(),
             size: 0,

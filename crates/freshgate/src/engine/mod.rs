@@ -4,7 +4,7 @@
 //! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
-//! - `channels.rs`: logouts that a provider tells us of
+//! - `channels.rs`: logouts that a provider tells us of; `idle.rs`: sessions that nobody uses
 //! - `revoking.rs`: refresh tokens of ended sessions, taken back at the provider
 //! - `neighbours.rs`: what other engines do on the same store
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
@@ -14,6 +14,7 @@ mod channels;
 mod ending;
 mod flights;
 mod history;
+mod idle;
 mod login;
 mod neighbours;
 mod record;
@@ -47,6 +48,7 @@ use crate::{
 };
 use ahead::ActiveSessions;
 use flights::Flights;
+use idle::UsesUnderWay;
 use revoking::Revocations;
 use sessions::{Lookup, Sessions};
 
@@ -86,6 +88,7 @@ struct Inner {
     policy: SessionPolicy,
     flights: Arc<Flights>,
     active: ActiveSessions,
+    uses: UsesUnderWay,
     revocations: Revocations,
     tasks: TaskTracker,
     runner: Arc<dyn Tasks>,
@@ -132,6 +135,7 @@ impl Engine {
             policy,
             flights: Arc::default(),
             active: ActiveSessions::default(),
+            uses: UsesUnderWay::default(),
             revocations: Revocations::default(),
             tasks: TaskTracker::new(),
             runner,
@@ -141,19 +145,29 @@ impl Engine {
         }))
     }
 
-    /// Opens a session: one store read at most, none if it is in memory, and never a question to the provider.
+    /// Opens a session: one store read at most, none if it is in memory, and never a question to the provider. One that
+    /// is over, by its lifetime or because nobody uses it, ends by this.
     ///
     /// Fails only if the store does; then the session is neither open nor over. Dropping the future is safe.
     pub async fn open(&self, key: SessionKey) -> Result<Opened, StoreError> {
-        Ok(match self.0.sessions.read(key).await? {
-            Lookup::Live(record, _) if self.0.clock.now() >= record.ends_at => {
-                self.end(key, EndReason::Lifetime).await?;
-                Opened::Ended(EndReason::Lifetime)
+        let mut lookup = self.0.sessions.read(key).await?;
+        loop {
+            let (record, revision) = match lookup {
+                Lookup::Live(record, revision) => (record, revision),
+                Lookup::Ended(tombstone) => return Ok(Opened::Ended(tombstone.reason)),
+                Lookup::Unknown => return Ok(Opened::Unknown),
+            };
+            match idle::over(&record, self.0.clock.now(), &self.0.policy) {
+                Some(over) => lookup = self.end_over(&record, revision, over.reason).await?,
+                None => {
+                    if record.last_used.is_none() {
+                        // From before there was an idle timeout: it counts from now on.
+                        self.put_off_idling(key);
+                    }
+                    return Ok(Opened::Open(OpenSession(record)));
+                }
             }
-            Lookup::Live(record, _) => Opened::Open(OpenSession(record)),
-            Lookup::Ended(tombstone) => Opened::Ended(tombstone.reason),
-            Lookup::Unknown => Opened::Unknown,
-        })
+        }
     }
 
     /// What happens to sessions from now on. A listener that lags loses events: it then reads its sessions again.

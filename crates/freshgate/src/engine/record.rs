@@ -37,6 +37,8 @@ pub(crate) struct Record {
     pub(crate) generation: u64,
     pub(crate) signed_in_at: Timestamp,
     pub(crate) ends_at: Timestamp,
+    /// When the user used it, to within a step of `idle.rs`. `None`: there was no idle timeout yet.
+    pub(crate) last_used: Option<Timestamp>,
     pub(crate) refresh: RefreshState,
     pub(crate) history: VecDeque<HistoryEntry>,
     /// How many bytes it takes when written: what it weighs in the cache.
@@ -165,6 +167,7 @@ impl Record {
             generation: self.generation,
             signed_in_at: self.signed_in_at,
             ends_at: self.ends_at,
+            last_used: self.last_used,
             refresh: &self.refresh,
             history: &self.history,
         };
@@ -205,6 +208,7 @@ impl Record {
             generation: form.generation,
             signed_in_at: form.signed_in_at,
             ends_at: form.ends_at,
+            last_used: form.last_used,
             refresh: form.refresh,
             history: form.history,
             size: bytes.len(),
@@ -244,6 +248,7 @@ struct SealedForm<'a> {
     generation: u64,
     signed_in_at: Timestamp,
     ends_at: Timestamp,
+    last_used: Option<Timestamp>,
     refresh: &'a RefreshState,
     history: &'a VecDeque<HistoryEntry>,
 }
@@ -271,6 +276,8 @@ struct OpenedForm {
     generation: u64,
     signed_in_at: Timestamp,
     ends_at: Timestamp,
+    #[serde(default)]
+    last_used: Option<Timestamp>,
     refresh: RefreshState,
     history: VecDeque<HistoryEntry>,
 }

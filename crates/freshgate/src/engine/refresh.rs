@@ -30,6 +30,7 @@ use super::{
     Engine, ahead,
     flights::{Ask, Crew},
     history::{HistoryEntry, HistoryEvent},
+    idle,
     record::{Lease, Record, RefreshState},
     sessions::{EndedAt, Lookup, Replaced},
 };
@@ -291,7 +292,7 @@ impl Engine {
     async fn open_for_refresh(&self, key: SessionKey) -> Result<OpenSession, RefreshError> {
         match self.open(key).await.map_err(RefreshError::store)? {
             super::Opened::Open(session) => {
-                self.used(key);
+                self.active(key);
                 Ok(session)
             }
             super::Opened::Ended(reason) => Err(RefreshError::SignInAgain(reason)),
@@ -508,9 +509,10 @@ impl Flight<'_> {
                 Lookup::Unknown => return Err(RefreshError::NotSignedIn),
             };
             let now = self.engine.0.clock.now();
-            if now >= record.ends_at {
-                self.engine.end(self.key, EndReason::Lifetime).await.map_err(RefreshError::store)?;
-                return Err(RefreshError::SignInAgain(EndReason::Lifetime));
+            if let Some(over) = idle::over(&record, now, &self.engine.0.policy) {
+                let ended = self.engine.end_over(&record, revision, over.reason).await;
+                lookup = ended.map_err(RefreshError::store)?;
+                continue;
             }
             let ask = self.crew.ask();
             let fresh = match ask {
@@ -814,6 +816,10 @@ impl Flight<'_> {
                 // A scope that is not said is unchanged (RFC 6749, section 5.1).
                 record.tokens.scope = record.tokens.scope.take().or(scope);
                 record.generation += 1;
+                if self.engine.0.policy.idle_timeout.is_none() {
+                    // Nobody writes it: if there is an idle timeout again, it does not count from long ago.
+                    record.last_used = None;
+                }
                 record.refresh = RefreshState { lease: self.others_lease(record), ..RefreshState::default() };
                 record.remember(self.entry(now, HistoryEvent::Refreshed));
             })

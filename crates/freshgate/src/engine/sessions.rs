@@ -231,7 +231,9 @@ impl Sessions {
             }
             store::EndedAt::Conflict(row, revision) => {
                 let record = self.open(key, &row).map_err(|error| StoreError::Failed(Box::new(error)))?;
-                EndedAt::Conflict(Arc::new(record), revision)
+                let record = Arc::new(record);
+                self.remember(key, Lookup::Live(record.clone(), revision));
+                EndedAt::Conflict(record, revision)
             }
             store::EndedAt::Unknown => {
                 self.opened.remove(&key);
@@ -256,8 +258,7 @@ impl Sessions {
         held_any
     }
 
-    /// What is in memory, for the simulation.
-    #[cfg(feature = "simulation")]
+    /// What is in memory, without asking the store.
     pub(super) fn in_memory(&self, key: SessionKey) -> Option<Lookup> {
         self.opened.peek(&key)
     }

@@ -3,6 +3,7 @@
 mod ahead;
 mod counting;
 mod history;
+mod idle;
 mod login;
 mod logout;
 mod neighbours;
