@@ -3,7 +3,7 @@
 use std::{borrow::Cow, convert::Infallible, error::Error, time::Duration};
 
 use freshgate::{
-    engine::{LoginError, RefreshError, RefreshFailure, TryLater},
+    engine::{BackChannelError, FrontChannelError, LoginError, RefreshError, RefreshFailure, TryLater},
     session::EndReason,
     store::StoreError,
 };
@@ -154,17 +154,6 @@ impl Failure {
         failure
     }
 
-    pub(crate) fn not_found() -> Self {
-        Self::new(
-            Fault::Browser,
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "There is nothing here",
-            "This address is not in use.",
-        )
-        .offering(WayOn::Start)
-    }
-
     pub(crate) fn cross_origin() -> Self {
         Self::new(
             Fault::Browser,
@@ -231,6 +220,24 @@ impl Failure {
         .offering(WayOn::Start)
     }
 
+    /// A logout that the provider told of and that is not carried out. Always 400, whatever the reason (OpenID Connect
+    /// Back-Channel Logout, section 2.8).
+    pub(crate) fn logout_not_carried_out(
+        fault: Fault,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        let code = if fault == Fault::Us { "logout_failed" } else { "logout_refused" };
+        Self::new(
+            fault,
+            StatusCode::BAD_REQUEST,
+            code,
+            "This logout is not carried out",
+            "Nobody was signed out here, or not everybody who was meant.",
+        )
+        .offering(WayOn::Start)
+        .caused_by(cause)
+    }
+
     pub(crate) fn too_large_for_a_cookie() -> Self {
         Self::new(
             Fault::Us,
@@ -283,6 +290,13 @@ impl From<LoginError> for Failure {
                 "This sign-in is over",
                 "It took too long, was finished already, or was started in another browser.",
             ),
+            LoginError::SignedOutMeanwhile => Self::new(
+                Fault::Browser,
+                StatusCode::FORBIDDEN,
+                "signed_out_meanwhile",
+                "You were not signed in",
+                "You were signed out at the sign-in service while you signed in here. Sign in again to go on.",
+            ),
             LoginError::Denied(error) => denied(&error.code),
             LoginError::Parameter(_) => return Self::bad_request(error),
             LoginError::Rejected { .. } => Self::new(
@@ -301,6 +315,30 @@ impl From<LoginError> for Failure {
             ),
         };
         failure.caused_by(error)
+    }
+}
+
+impl From<BackChannelError> for Failure {
+    fn from(error: BackChannelError) -> Self {
+        let fault = match &error {
+            // Anyone can send such a token.
+            BackChannelError::UnknownIssuer => Fault::Browser,
+            BackChannelError::Rejected { .. }
+            | BackChannelError::Replayed
+            | BackChannelError::ProviderUnavailable { .. } => Fault::Provider,
+            BackChannelError::Store(_) | BackChannelError::Interrupted => Fault::Us,
+        };
+        Self::logout_not_carried_out(fault, error)
+    }
+}
+
+impl From<FrontChannelError> for Failure {
+    fn from(error: FrontChannelError) -> Self {
+        let fault = match &error {
+            FrontChannelError::UnknownIssuer => Fault::Browser,
+            FrontChannelError::Store(_) | FrontChannelError::Interrupted => Fault::Us,
+        };
+        Self::logout_not_carried_out(fault, error)
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
 
 use freshgate::Engine;
 use http::{Request, Response, request::Parts};
+use http_body::Body;
 use tower::{Layer, Service};
 
 use crate::{
@@ -66,12 +67,18 @@ impl<S> Gate<S> {
     /// Serves one request: what [`Service::call`] does, without boxing the future.
     pub async fn serve<B, R>(&self, request: Request<B>) -> Response<GateBody<R>>
     where
+        B: Body,
         S: Service<Admitted<B>, Response = Response<R>> + Clone,
         S::Error: Into<Failure>,
     {
         let (mut parts, body) = request.into_parts();
         let asked = Asked::of(&parts);
-        let visitor = match self.routes.admit(&parts, asked).await {
+        let route = self.routes.site.route(parts.uri.path());
+        if let Route::Ours(ours) = route {
+            // Boxed, so that every request to the app does not carry the room that a login needs.
+            return Box::pin(self.routes.answer_ours(ours, &parts, body, asked)).await.map(GateBody::ours);
+        }
+        let visitor = match self.routes.admit(route, &parts, asked).await {
             Ok(visitor) => visitor,
             Err(answer) => return answer.map(GateBody::ours),
         };
@@ -100,7 +107,7 @@ where
     S: Service<Admitted<B>, Response = Response<R>> + Clone + Send + Sync + 'static,
     S::Error: Into<Failure> + Send,
     S::Future: Send,
-    B: Send + 'static,
+    B: Body<Data: Send> + Send + 'static,
 {
     type Response = Response<GateBody<R>>;
     type Error = Infallible;
@@ -117,13 +124,8 @@ where
 }
 
 impl Routes {
-    /// Lets a request through to the app, or answers it here.
-    async fn admit(&self, request: &Parts, asked: Asked) -> Result<Visitor, Answer> {
-        let route = self.site.route(request.uri.path());
-        if let Route::Ours(ours) = route {
-            // Boxed, so that every request to the app does not carry the room that a login needs.
-            return Err(Box::pin(self.answer_ours(ours, request, asked)).await);
-        }
+    /// Lets a request for the app through, or answers it here.
+    async fn admit(&self, route: Route, request: &Parts, asked: Asked) -> Result<Visitor, Answer> {
         let asker = Asker::new(&self.site, request);
         let session =
             self.session(request).await.map_err(|error| self.refuse(error.into(), asked, &asker))?;
@@ -137,10 +139,11 @@ impl Routes {
         }
     }
 
-    async fn answer_ours(&self, ours: Ours, request: &Parts, asked: Asked) -> Answer {
-        // These two are asked by scripts, whatever they accept.
-        let asked = if matches!(ours, Ours::Refresh | Ours::User) { Asked::Data } else { asked };
-        match self.answer(ours, request).await {
+    async fn answer_ours(&self, ours: Ours, request: &Parts, body: impl Body, asked: Asked) -> Answer {
+        // These are asked by programs, whatever they accept.
+        let by_programs = matches!(ours, Ours::Refresh | Ours::User | Ours::BackChannelLogout);
+        let asked = if by_programs { Asked::Data } else { asked };
+        match self.answer(ours, request, body).await {
             Ok(answer) => self.finish(answer),
             Err(failure) => self.refuse(failure, asked, &Asker::new(&self.site, request)),
         }

@@ -70,15 +70,33 @@ pub(crate) fn with_cookies(mut answer: Answer, cookies: impl IntoIterator<Item =
     answer
 }
 
+/// An answer without content that any page may show in a frame.
+pub(crate) fn framable() -> Answer {
+    let mut answer = Answer::new(Bytes::new());
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors *");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    answer.extensions_mut().insert(Framable);
+    answer
+}
+
+#[derive(Clone)]
+struct Framable;
+
 /// Adds what all our answers carry, unless the answer says otherwise itself.
 pub(crate) fn finish(mut answer: Answer, request_id: &RequestId) -> Answer {
+    let framable = answer.extensions_mut().remove::<Framable>().is_some();
     let headers = answer.headers_mut();
+    if !framable {
+        // There is no value of it that lets every page.
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    }
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }

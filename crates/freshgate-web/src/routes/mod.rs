@@ -3,7 +3,9 @@
 //! Each is one step: it reads the request, asks the engine, and says where to go next. Failures travel up to the layer,
 //! which answers all of them in one place.
 
+mod back_channel;
 mod callback;
+mod front_channel;
 mod login;
 mod logout;
 mod refresh;
@@ -16,6 +18,7 @@ use freshgate::{
     store::StoreError,
 };
 use http::{Method, StatusCode, request::Parts};
+use http_body::Body;
 
 use crate::{
     config::Site,
@@ -47,8 +50,13 @@ pub(crate) enum Session {
 }
 
 impl Routes {
-    /// Answers a request for a route of ours.
-    pub(crate) async fn answer(&self, ours: Ours, request: &Parts) -> Result<Answer, Failure> {
+    /// Answers a request for a route of ours. The body is read by the one that takes any.
+    pub(crate) async fn answer(
+        &self,
+        ours: Ours,
+        request: &Parts,
+        body: impl Body,
+    ) -> Result<Answer, Failure> {
         if !ours.allowed().split(", ").any(|allowed| request.method == allowed) {
             return Err(Failure::method_not_allowed(ours.allowed()));
         }
@@ -68,7 +76,8 @@ impl Routes {
             Ours::Logout => self.logout(request).await,
             Ours::Refresh => self.refresh(request).await,
             Ours::User => self.user(request).await,
-            Ours::BackChannelLogout | Ours::FrontChannelLogout => Err(Failure::not_found()),
+            Ours::BackChannelLogout => self.back_channel_logout(request, body).await,
+            Ours::FrontChannelLogout => self.front_channel_logout(request).await,
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) struct Sending<'a> {
     method: Method,
     target: String,
     headers: HeaderMap,
+    body: Bytes,
 }
 
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Browser {
     pub(crate) fn sending(&mut self, method: Method, target: &str) -> Sending<'_> {
         let target = target.strip_prefix(self.origin.as_str()).unwrap_or(target).to_owned();
         let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(&self.host).unwrap())]);
-        Sending { browser: self, method, target, headers }
+        Sending { browser: self, method, target, headers, body: Bytes::new() }
     }
 
     /// The name of the session that the browser is in.
@@ -129,6 +130,11 @@ impl Sending<'_> {
         self
     }
 
+    pub(crate) fn with_body(mut self, body: &str) -> Self {
+        self.body = Bytes::copy_from_slice(body.as_bytes());
+        self
+    }
+
     pub(crate) fn without(mut self, name: &'static str) -> Self {
         self.headers.remove(name);
         self
@@ -144,7 +150,7 @@ impl Sending<'_> {
                 self.headers.insert(header::COOKIE, HeaderValue::from_str(&cookies.join("; ")).unwrap());
             }
         }
-        let mut request = Request::new(Full::default());
+        let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
         *request.uri_mut() = self.target.parse::<Uri>().unwrap();
         *request.headers_mut() = self.headers;

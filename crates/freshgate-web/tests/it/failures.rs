@@ -89,11 +89,6 @@ async fn our_routes_answer_their_own_methods_alone() {
             assert_eq!(answered.header("allow"), Some(allowed), "{method} {path}");
         }
     }
-    assert_eq!(
-        browser.fetch(Method::POST, "/auth/backchannel-logout").send().await.status(),
-        StatusCode::NOT_FOUND
-    );
-    assert_eq!(browser.navigate("/auth/frontchannel-logout").await.status(), StatusCode::NOT_FOUND);
     // Names that are not ours are the app's.
     assert_eq!(browser.navigate("/auth/whatever").await.text(), "nobody at /auth/whatever with cookies []");
 }

@@ -1,6 +1,8 @@
 //! Stories: a browser with a cookie jar, the layer with a real engine, the development provider.
 
+mod bridge;
 mod browser;
+mod channels;
 mod failures;
 mod guard;
 mod log;

@@ -31,10 +31,11 @@ use freshgate_oidc::ExpectedIssuer;
 use freshgate_web::{Admitted, Failure, Fault, Gate, GateConfig, GateLayer, Visitor};
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
+use serde_json::Value;
 use tower::{Layer, Service};
 use url::Url;
 
-use crate::browser::Browser;
+use crate::{bridge::Bridge, browser::Browser};
 
 pub(crate) const HTTPS: &str = "https://app.example";
 pub(crate) const LOCALHOST: &str = "http://localhost:8501";
@@ -48,6 +49,8 @@ pub(crate) struct World {
     pub(crate) gate: Gate<App>,
     pub(crate) origin: Url,
     pub(crate) app: App,
+    pub(crate) bridge: Bridge,
+    config: GateConfig,
 }
 
 impl World {
@@ -65,52 +68,57 @@ impl World {
         let callback = origin.join(&format!("{}/oauth2callback", config.base_path)).unwrap();
 
         let mut provider = DevProviderConfig::new("127.0.0.1:0".parse().unwrap());
-        let client = DevClient::confidential("app", Secret::new("client secret"), callback.clone());
-        provider.clients.push(DevClient { post_logout_redirect_uris: vec![callback.to_string()], ..client });
-        provider.users.extend([DevUser::named("alice"), DevUser::named("mallory")]);
+        let bridge = Bridge::open().await;
+        let told_at = format!("{}/auth/backchannel-logout", config.base_path);
+        for id in ["app", "another-app"] {
+            let client = DevClient::confidential(id, Secret::new("client secret"), callback.clone());
+            provider.clients.push(DevClient {
+                post_logout_redirect_uris: vec![callback.to_string()],
+                backchannel_logout_uri: Some(bridge.address(&told_at)),
+                ..client
+            });
+        }
         provider.scripting = Scripting::On;
+        provider.users.extend([DevUser::named("alice"), DevUser::named("mallory")]);
         let provider = DevProvider::bind(provider).await.unwrap();
         let metadata_url = Url::parse(&provider.metadata_url()).unwrap();
 
         let clock = Arc::new(TestClock::default());
         let store = Arc::new(FlakyStore::default());
-        let transport = Arc::new(HttpTransport::new(&TransportOptions::default()).unwrap());
-        let described = |name: &str, metadata_url: Url| ProviderConfig {
-            name: name.to_owned(),
-            issuer: ExpectedIssuer::OfMetadataUrl(metadata_url.clone()),
-            metadata_url,
-            client_id: "app".to_owned(),
-            client_secret: Some(Secret::new("client secret")),
-            client_auth_method: None,
-            scope: "openid profile email".to_owned(),
-            offline_access: OfflineAccess::IfListed,
-            authorize_parameters: Vec::new(),
-            userinfo: true,
-            trusted_audiences: Vec::new(),
-            clock_leeway: Duration::from_secs(60),
-            refreshing: Refreshing::default(),
-        };
-        // Port 9 discards; nobody listens there.
-        let nowhere = Url::parse("http://127.0.0.1:9/.well-known/openid-configuration").unwrap();
-        let providers = [
-            described("default", metadata_url.clone()),
-            described("google", metadata_url.clone()),
-            described("nowhere", nowhere),
-        ];
-        let engine = Engine::new(EngineParts {
-            store: store.clone(),
-            keyring: Arc::new(Keyring::from_secret(&Secret::new("a keyring's secret"))),
-            clock: clock.clone(),
-            entropy: Arc::new(SystemEntropy),
-            providers: providers
-                .map(|config| Provider::new(config, transport.clone(), clock.clone()))
-                .into_iter()
-                .collect(),
-            policy: SessionPolicy::default(),
-        });
+        let engine = engine(&metadata_url, store.clone(), clock.clone());
         let app = App::default();
-        let gate = GateLayer::new(engine.clone(), config).unwrap().layer(app.clone());
-        Self { provider, engine, clock, store, gate, origin, app }
+        let gate = GateLayer::new(engine.clone(), config.clone()).unwrap().layer(app.clone());
+        bridge.leads_to(gate.clone());
+        Self { provider, engine, clock, store, gate, origin, app, bridge, config }
+    }
+
+    /// Another gate on the same store, as on another machine or after a restart.
+    pub(crate) fn another_gate(&self) -> (Engine, Gate<App>) {
+        let metadata_url = Url::parse(&self.provider.metadata_url()).unwrap();
+        let engine = engine(&metadata_url, self.store.clone(), self.clock.clone());
+        let gate = GateLayer::new(engine.clone(), self.config.clone()).unwrap().layer(self.app.clone());
+        (engine, gate)
+    }
+
+    /// Tells the provider's script what to do; what it says.
+    pub(crate) async fn script(&self, path: &str, wanted: Value) -> Value {
+        let answered = client()
+            .post(format!("{}/_script{path}", self.provider.issuer()))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(wanted.to_string())
+            .send()
+            .await
+            .unwrap();
+        assert!(answered.status().is_success(), "{}", answered.text().await.unwrap());
+        let said = answered.text().await.unwrap();
+        if said.is_empty() { Value::Null } else { serde_json::from_str(&said).unwrap() }
+    }
+
+    /// How many requests reached an endpoint of the provider.
+    pub(crate) async fn requests(&self, endpoint: &str) -> usize {
+        let log = client().get(format!("{}/_log", self.provider.issuer())).send().await.unwrap();
+        let log: Value = serde_json::from_str(&log.text().await.unwrap()).unwrap();
+        log["entries"].as_array().unwrap().iter().filter(|entry| entry["endpoint"] == endpoint).count()
     }
 
     /// A browser that was never here.
@@ -191,6 +199,44 @@ pub(crate) async fn script(provider: &RunningProvider, rule: serde_json::Value) 
         .await
         .unwrap();
     assert_eq!(answered.status(), StatusCode::CREATED, "{rule}");
+}
+
+fn engine(metadata_url: &Url, store: Arc<FlakyStore>, clock: Arc<TestClock>) -> Engine {
+    let transport = Arc::new(HttpTransport::new(&TransportOptions::default()).unwrap());
+    let described = |name: &str, client_id: &str, metadata_url: &Url| ProviderConfig {
+        name: name.to_owned(),
+        issuer: ExpectedIssuer::OfMetadataUrl(metadata_url.clone()),
+        metadata_url: metadata_url.clone(),
+        client_id: client_id.to_owned(),
+        client_secret: Some(Secret::new("client secret")),
+        client_auth_method: None,
+        scope: "openid profile email".to_owned(),
+        offline_access: OfflineAccess::IfListed,
+        authorize_parameters: Vec::new(),
+        userinfo: true,
+        trusted_audiences: Vec::new(),
+        clock_leeway: Duration::from_secs(60),
+        refreshing: Refreshing::default(),
+    };
+    // Port 9 discards; nobody listens there.
+    let nowhere = Url::parse("http://127.0.0.1:9/.well-known/openid-configuration").unwrap();
+    let providers = [
+        described("default", "app", metadata_url),
+        described("google", "app", metadata_url),
+        described("another", "another-app", metadata_url),
+        described("nowhere", "app", &nowhere),
+    ];
+    Engine::new(EngineParts {
+        store,
+        keyring: Arc::new(Keyring::from_secret(&Secret::new("a keyring's secret"))),
+        clock: clock.clone(),
+        entropy: Arc::new(SystemEntropy),
+        providers: providers
+            .map(|config| Provider::new(config, transport.clone(), clock.clone()))
+            .into_iter()
+            .collect(),
+        policy: SessionPolicy::default(),
+    })
 }
 
 fn client() -> reqwest::Client {
