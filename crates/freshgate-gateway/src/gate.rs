@@ -43,7 +43,7 @@ use crate::{
 /// its pages still have to be shown, such as a way to sign in again, goes over these sockets.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How often sessions with an open socket are looked at, for those whose lifetime is over.
+/// How often sessions with an open socket are looked at, for those whose lifetime is over or that nobody uses.
 const LIFETIME_LOOK: Duration = Duration::from_secs(5);
 /// How long requests may take to finish when the gate stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -117,7 +117,7 @@ pub fn providers(config: &Config) -> Result<Vec<Provider>, Vec<StartupProblem>> 
     if problems.is_empty() { Ok(providers) } else { Err(problems) }
 }
 
-fn provider(configured: &ConfiguredProvider) -> Result<Provider, StartupProblem> {
+pub(crate) fn provider(configured: &ConfiguredProvider) -> Result<Provider, StartupProblem> {
     let transport = HttpTransport::new(&configured.transport).map_err(|error| {
         let name = &configured.provider.name;
         StartupProblem::new(format!("secure connections to the provider `{name}` cannot be set up"))
@@ -349,8 +349,8 @@ async fn close_sockets_of_ended_sessions(engine: Engine, tunnels: Tunnels, stop:
                 continue;
             }
             _ = looks.tick() => {
-                // A session whose lifetime is over ends when somebody looks, and an open socket is a reason to look.
-                close_sockets_without_session(&engine, &tunnels).await;
+                // A session that is over ends when somebody looks, and an open socket is a reason to look.
+                ending.extend(over(&engine, &tunnels).await);
                 continue;
             }
             () = stop.cancelled() => return,
@@ -360,20 +360,23 @@ async fn close_sockets_of_ended_sessions(engine: Engine, tunnels: Tunnels, stop:
             Ok(SessionEvent::Changed { .. }) => {}
             Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_)) => {
                 tracing::warn!("events were missed; looking at every session that has a socket");
-                close_sockets_without_session(&engine, &tunnels).await;
+                ending.extend(over(&engine, &tunnels).await);
             }
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-async fn close_sockets_without_session(engine: &Engine, tunnels: &Tunnels) {
+/// The sessions that have sockets and are over, and when those are to be closed.
+async fn over(engine: &Engine, tunnels: &Tunnels) -> Vec<(Instant, SessionKey)> {
+    let mut over = Vec::new();
     for key in tunnels.sessions() {
         // A store that fails says nothing about the session: its sockets stay.
         if matches!(engine.open(key).await, Ok(Opened::Ended(_) | Opened::Unknown)) {
-            tunnels.close_session(&key);
+            over.push((Instant::now() + LAST_WORDS, key));
         }
     }
+    over
 }
 
 /// Asks the engine whether a session is open.

@@ -17,8 +17,8 @@ use super::{
     report::{Problem, Report},
     secrets::{self, Locations},
     setting::{
-        ABSOLUTE_LIFETIME, ACTIVE_FOR, ENDED_KEPT, Given, LISTEN, MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD,
-        SECRETS, Sources, Written,
+        ABSOLUTE_LIFETIME, ACTIVE_FOR, ENDED_KEPT, Given, IDLE_TIMEOUT, LISTEN, MIN_VALIDITY, PUBLIC_URL,
+        REFRESH_AHEAD, SECRETS, Sources, Written,
     },
     sources, state_folder,
     store_location::StoreLocation,
@@ -161,6 +161,9 @@ pub(super) fn session(sources: &Sources<'_>, report: &mut Report) -> SessionPoli
     {
         policy.absolute_lifetime = lifetime;
     }
+    policy.idle_timeout = sources
+        .find(IDLE_TIMEOUT, report)
+        .and_then(|given| given.duration(Duration::from_secs(10)..=DAY * 400, report));
     if let Some(kept) =
         sources.find(ENDED_KEPT, report).and_then(|given| given.duration(DAY..=DAY * 400, report))
     {
@@ -184,7 +187,7 @@ pub(super) fn session(sources: &Sources<'_>, report: &mut Report) -> SessionPoli
 }
 
 /// What `[provider.NAME]` says of a provider.
-fn overrides(sources: &Sources<'_>, provider: &str) -> Overrides {
+pub(super) fn overrides(sources: &Sources<'_>, provider: &str) -> Overrides {
     let Some(table) = sources.file.get("provider").and_then(|item| item.as_table()) else {
         return Overrides::default();
     };

@@ -61,6 +61,7 @@ settings! {
     LOG_FILTER = Setting::new("log.filter", "log", "FRESHGATE_LOG");
     LOG_FORMAT = Setting::new("log.format", "log-format", "FRESHGATE_LOG_FORMAT");
     ABSOLUTE_LIFETIME = Setting::without_flag("session.absolute_lifetime", "FRESHGATE_SESSION_ABSOLUTE_LIFETIME");
+    IDLE_TIMEOUT = Setting::without_flag("session.idle_timeout", "FRESHGATE_SESSION_IDLE_TIMEOUT");
     ENDED_KEPT = Setting::without_flag("session.ended_kept", "FRESHGATE_SESSION_ENDED_KEPT");
     MIN_VALIDITY = Setting::without_flag("session.min_validity", "FRESHGATE_SESSION_MIN_VALIDITY");
     REFRESH_AHEAD = Setting::without_flag("session.refresh_ahead", "FRESHGATE_SESSION_REFRESH_AHEAD");

@@ -4,7 +4,7 @@
 //! is decided in `headers` and `cookies`, plain functions over header maps. `exchange` carries one request to the app
 //! and the answer back, over connections that `pool` keeps; nothing is collected on the way, in either direction.
 //! `websocket` and `tunnel` carry what was upgraded, and [`Tunnels`] knows which of those belong to which session, so
-//! that they end with it. Pages for failures are the business of whoever called: this module answers with an
+//! that they end with it; `frames` tells whether a user does anything on one. Pages for failures are the business of whoever called: this module answers with an
 //! [`UpstreamError`].
 
 mod app_socket;
@@ -13,6 +13,7 @@ mod connection;
 mod cookies;
 mod error;
 mod exchange;
+mod frames;
 pub mod headers;
 mod pool;
 #[cfg(test)]

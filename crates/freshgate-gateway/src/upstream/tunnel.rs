@@ -38,16 +38,19 @@ pub(super) struct End<S> {
 /// Carries bytes both ways until both sides have finished, either fails, or one has finished and the other is silent
 /// for long. A side that finishes is shut down on the other end, in order. Dropping the future closes both sockets.
 ///
-/// `poll_stop` ends the tunnel when ready; it is asked whenever anything happens and must see to being woken.
+/// `poll_stop` ends the tunnel when ready; it is asked whenever anything happens and must see to being woken. `watch` sees
+/// what the client sends, as it comes.
 pub(super) async fn run<C, U>(
     client: End<C>,
     upstream: End<U>,
     mut poll_stop: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    mut watch: impl FnMut(&[u8]),
 ) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    watch(&client.early);
     let mut up = Direction::beginning_with(client.early);
     let mut down = Direction::beginning_with(upstream.early);
     let (mut client, mut upstream) = (client.socket, upstream.socket);
@@ -57,8 +60,8 @@ where
             return Poll::Ready(Ok(()));
         }
         let before = (up.carried, down.carried);
-        let up_done = up.poll(&mut client, &mut upstream, context)?.is_ready();
-        let down_done = down.poll(&mut upstream, &mut client, context)?.is_ready();
+        let up_done = up.poll(&mut client, &mut upstream, context, &mut watch)?.is_ready();
+        let down_done = down.poll(&mut upstream, &mut client, context, &mut |_| {})?.is_ready();
         match (up_done, down_done) {
             (true, true) => return Poll::Ready(Ok(())),
             (false, false) => return Poll::Pending,
@@ -97,14 +100,20 @@ impl Direction {
     }
 
     /// Carries what can be carried. Ready when the reader has ended and the writer was told.
-    fn poll<R, W>(&mut self, from: &mut R, to: &mut W, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    fn poll<R, W>(
+        &mut self,
+        from: &mut R,
+        to: &mut W,
+        context: &mut Context<'_>,
+        watch: &mut impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         loop {
             self.state = match &mut self.state {
-                State::Reading => match ready!(pass(from, to, context))? {
+                State::Reading => match ready!(pass(from, to, context, watch))? {
                     Passed::Everything(length) => {
                         self.carried += length as u64;
                         State::Reading
@@ -139,7 +148,12 @@ enum Passed {
 }
 
 /// Reads once and writes once, by way of the thread's buffer.
-fn pass<R, W>(from: &mut R, to: &mut W, context: &mut Context<'_>) -> Poll<io::Result<Passed>>
+fn pass<R, W>(
+    from: &mut R,
+    to: &mut W,
+    context: &mut Context<'_>,
+    watch: &mut impl FnMut(&[u8]),
+) -> Poll<io::Result<Passed>>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -151,6 +165,7 @@ where
         if read.is_empty() {
             return Poll::Ready(Ok(Passed::End));
         }
+        watch(read);
         let written = match Pin::new(to).poll_write(context, read) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,

@@ -123,6 +123,21 @@ pub(super) struct Registration {
     _in_use: Option<InUse>,
 }
 
+impl Registration {
+    /// Whether it matters that the user does something: only where sessions end by not being used.
+    pub(super) fn wants_to_know_of_use(&self) -> bool {
+        let engine = self.tunnels.0.engine.as_ref();
+        self.session.is_some() && engine.is_some_and(|engine| engine.policy().idle_timeout.is_some())
+    }
+
+    /// The user did something on this socket.
+    pub(super) fn used(&self) {
+        if let (Some(engine), Some(session)) = (&self.tunnels.0.engine, self.session) {
+            engine.used(session);
+        }
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         self.tunnels.0.open.fetch_sub(1, Ordering::Relaxed);

@@ -14,13 +14,19 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use std::{net::Ipv4Addr, task::Poll, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use super::{
     Proxy, ResponseBody, UpstreamError,
     body::Lease,
     connection::UpstreamConnection,
-    exchange, headers,
+    exchange,
+    frames::ClientFrames,
+    headers,
     tunnel::{self, End},
     tunnels::Registration,
 };
@@ -122,9 +128,9 @@ impl Socket {
             // The bare sockets, without the buffers that hyper had around them.
             Ok(parts) => {
                 let end = End { socket: parts.io.into_inner().into_tcp(), early: parts.read_buf };
-                tunnel(end, upstream, client).await
+                tunnel(end, upstream, client, &registration).await
             }
-            Err(upgraded) => tunnel(wrapped(upgraded), upstream, client).await,
+            Err(upgraded) => tunnel(wrapped(upgraded), upstream, client, &registration).await,
         };
         drop(registration);
         if let Err(error) = outcome {
@@ -141,13 +147,20 @@ async fn tunnel<C>(
     client_end: End<C>,
     upstream: End<tokio::net::TcpStream>,
     client: ClientConnection,
+    registration: &Registration,
 ) -> std::io::Result<()>
 where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    tunnel::run(client_end, upstream, |context| match client.poll_signal(context) {
+    let poll_stop = |context: &mut Context<'_>| match client.poll_signal(context) {
         Some(_) => Poll::Ready(()),
         None => Poll::Pending,
-    })
-    .await
+    };
+    let mut frames = registration.wants_to_know_of_use().then(ClientFrames::default);
+    let watch = |sent: &[u8]| {
+        if frames.as_mut().is_some_and(|frames| frames.bring_data(sent)) {
+            registration.used();
+        }
+    };
+    tunnel::run(client_end, upstream, poll_stop, watch).await
 }

@@ -100,6 +100,18 @@ fn how_sessions_are_kept_fresh() {
 }
 
 #[test]
+fn how_long_sessions_live() {
+    let case = Case::with_freshgate_toml("");
+    assert_eq!(case.config(&[]).session.idle_timeout, None);
+    let case = Case::with_freshgate_toml("[session]\nabsolute_lifetime = \"12h\"\nidle_timeout = \"30m\"\n");
+    let session = case.config(&[]).session;
+    assert_eq!(session.absolute_lifetime, Duration::from_secs(12 * 3600));
+    assert_eq!(session.idle_timeout, Some(Duration::from_secs(1800)));
+    let case = case.variable("FRESHGATE_SESSION_IDLE_TIMEOUT", "10s");
+    assert_eq!(case.config(&[]).session.idle_timeout, Some(Duration::from_secs(10)));
+}
+
+#[test]
 fn paths_start_where_they_are_written() {
     let case = Case::with_secrets(GOOD)
         .file("etc/gate.toml", "store = \"sqlite:x.db\"\npython = \"venv/bin/python\"\n");

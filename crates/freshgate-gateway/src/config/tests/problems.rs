@@ -163,7 +163,7 @@ report!(
 report!(
     out_of_range,
     Case::with_freshgate_toml(
-        "[session]\nabsolute_lifetime = \"1s\"\nactive_for = \"2d\"\n[limits]\nlogins_in_flight = 0\n"
+        "[session]\nabsolute_lifetime = \"1s\"\nidle_timeout = \"9s\"\nactive_for = \"2d\"\n[limits]\nlogins_in_flight = 0\n"
     )
 );
 report!(listen_is_not_an_address, Case::with_secrets(GOOD), &["--listen", "app.example.com:80"]);
