@@ -6,7 +6,7 @@ use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
 
 use super::{
-    auth,
+    ConfiguredProvider, auth,
     environment::Environment,
     report::{Problem, Report},
     run, secrets,
@@ -23,12 +23,14 @@ pub struct SessionsConfig {
     pub store: PathBuf,
     /// What the keys that open them are made from.
     pub cookie_secret: Secret,
-    /// How long is kept what is known of a session that is ended.
+    /// How long sessions live, and how long is kept what is known of one that ended.
     pub session: SessionPolicy,
+    /// Who signed users in, as far as the configuration says it: where refresh tokens are revoked. Empty for `--dev`.
+    pub providers: Vec<ConfiguredProvider>,
 }
 
 /// Reads what `freshgate sessions` needs, from where `run` (or `dev`) reads it. Nothing else has to be there: no app, no
-/// client id, no address.
+/// client id, no address. Where a provider is described, sessions can be ended there too.
 ///
 /// With the configuration comes a report of warnings and notes, which may be empty.
 ///
@@ -62,15 +64,21 @@ fn read(
     let folder = state_folder::path(environment.current_folder());
     let folder = if which.dev { folder.join("dev") } else { folder };
     let store = store(&sources, folder.join("sessions.db"), which.dev, environment, report);
+    let mut providers = Vec::new();
     let cookie_secret = if which.dev {
         dev_secret(&folder.join("cookie-secret"), environment, report)
     } else {
         let here = environment.current_folder();
         let streamlit = streamlit_options::read(&[], here, environment, report);
         let files = run::secrets_files(&sources, &streamlit, here, environment, report);
-        auth::read_cookie_secret(&secrets::read(&files, environment, report), environment, report)
+        let secrets = secrets::read(&files, environment, report);
+        // What is missing or wrong there is in the way of signing in, and not of this.
+        let mut unneeded = Report::default();
+        let overrides = |provider: &str| run::overrides(&sources, provider);
+        providers = auth::read(&secrets, environment, &overrides, &mut unneeded).providers;
+        auth::read_cookie_secret(&secrets, environment, report)
     };
-    Some(SessionsConfig { store: store?, cookie_secret: cookie_secret?, session })
+    Some(SessionsConfig { store: store?, cookie_secret: cookie_secret?, session, providers })
 }
 
 fn store(

@@ -1,8 +1,15 @@
 //! `freshgate sessions end`.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write},
+    time::Duration,
+};
 
-use freshgate::{Engine, engine::SessionReport, session::EndReason};
+use freshgate::{
+    Engine,
+    engine::{RevocationCounts, SessionReport},
+    session::EndReason,
+};
 
 use super::{
     Failed,
@@ -64,6 +71,27 @@ pub(super) async fn end(
     for report in &live {
         engine.end(report.key, EndReason::Operator).await?;
         writeln!(out, "{} is ended", name(report))?;
+    }
+    out.flush()?;
+    tell_of_revocations(engine, out).await
+}
+
+/// How long is waited for the provider to take the refresh tokens back. The sessions are over by then.
+const REVOCATIONS: Duration = Duration::from_secs(30);
+
+async fn tell_of_revocations(engine: &Engine, out: &mut dyn Write) -> Result<(), Failed> {
+    let in_time = tokio::time::timeout(REVOCATIONS, engine.revocations_settled()).await.is_ok();
+    let RevocationCounts { revoked, failed } = engine.revocations();
+    let tokens =
+        |count| if count == 1 { "1 refresh token".to_owned() } else { format!("{count} refresh tokens") };
+    if revoked > 0 {
+        writeln!(out, "{} revoked at the provider", tokens(revoked))?;
+    }
+    if failed > 0 {
+        writeln!(out, "{} could not be revoked, and may still be good at the provider", tokens(failed))?;
+    }
+    if !in_time {
+        writeln!(out, "the provider is too slow to revoke the others: they may still be good there")?;
     }
     Ok(out.flush()?)
 }

@@ -23,7 +23,7 @@ use std::{
 
 use freshgate::{
     Engine,
-    clock::{SystemClock, SystemEntropy},
+    clock::{Clock, SystemClock, SystemEntropy},
     engine::EngineParts,
     keyring::Keyring,
     store::{SqliteStore, StoreError},
@@ -31,7 +31,9 @@ use freshgate::{
 
 use crate::{
     cli::Sessions,
-    config::{EXIT_BAD_CONFIGURATION, MORE_RESOURCES, SessionsConfig, StartupProblem},
+    config::{
+        ConfiguredProvider, EXIT_BAD_CONFIGURATION, MORE_RESOURCES, SessionsConfig, StartupProblem,
+    },
     gate,
 };
 
@@ -55,8 +57,13 @@ pub fn run(command: &Sessions, config: &SessionsConfig) -> ExitCode {
             return refused(problem.mend(MORE_RESOURCES));
         }
     };
+    // To look at sessions nobody is asked.
+    let providers = if matches!(command, Sessions::End(_)) { config.providers.as_slice() } else { &[] };
+    let engine = match engine(store.clone(), config, providers) {
+        Ok(engine) => engine,
+        Err(problem) => return refused(problem),
+    };
     let done = runtime.block_on(async {
-        let engine = engine(store.clone(), config);
         let done = carry_out(command, &engine, &mut io::stdout().lock()).await;
         store.close().await;
         done
@@ -80,16 +87,21 @@ async fn carry_out(command: &Sessions, engine: &Engine, out: &mut dyn Write) -> 
     }
 }
 
-/// An engine that knows no provider: it reads sessions and ends them, and can neither refresh them nor sign anyone in.
-fn engine(store: SqliteStore, config: &SessionsConfig) -> Engine {
-    Engine::new(EngineParts {
+/// An engine that reads sessions and ends them. It knows the providers only to take refresh tokens back there.
+fn engine(
+    store: SqliteStore,
+    config: &SessionsConfig,
+    providers: &[ConfiguredProvider],
+) -> Result<Engine, StartupProblem> {
+    let providers = providers.iter().map(gate::provider);
+    Ok(Engine::new(EngineParts {
         store: Arc::new(store),
         keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
+        providers: providers.collect::<Result<_, _>>()?,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
-        providers: Vec::new(),
         policy: config.session.clone(),
-    })
+    }))
 }
 
 /// Why a command was not carried out.

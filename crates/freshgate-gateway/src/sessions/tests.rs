@@ -91,7 +91,7 @@ impl World {
         let (config, _) = config::load_sessions(command.which(), &self.environment())
             .map_err(|report| format!("{report:?}"))?;
         let store = SqliteStore::open(&config.store).unwrap();
-        let engine = engine(store.clone(), &config);
+        let engine = engine(store.clone(), &config, &config.providers).unwrap();
         let mut out = Vec::new();
         let done = match &command {
             Sessions::End(end) => end::end(&engine, end, &mut Person(answer), &mut out).await,
@@ -103,6 +103,32 @@ impl World {
             assert!(!said.contains(token.as_str()), "a token shows:\n{said}");
         }
         done.map(|()| said).map_err(|failed| failed.problem().render(Look::Plain))
+    }
+
+    /// Ends a session, with a configuration that describes the provider.
+    async fn end_there_too(&self, key: SessionKey) -> String {
+        let provider = &self.config.providers[0].provider;
+        let secrets = format!(
+            "[auth]\ncookie_secret = '{}'\nclient_id = '{}'\nclient_secret = '{}'\nserver_metadata_url = '{}'\n",
+            self.config.cookie_secret.expose(),
+            provider.client_id,
+            provider.client_secret.as_ref().unwrap().expose(),
+            provider.metadata_url,
+        );
+        let folder = self.folder.path().join(".streamlit");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("secrets.toml"), secrets).unwrap();
+        let store = format!("sqlite:{}", self.store.location().display());
+        let arguments = ["freshgate", "sessions", "end", &start_of(key), "--yes", "--store", &store];
+        let Ok(Cli { command: Command::Sessions(command) }) = Cli::try_parse_from(arguments) else {
+            panic!("good")
+        };
+        let (config, _) = config::load_sessions(command.which(), &self.environment())
+            .unwrap_or_else(|report| panic!("{report:?}"));
+        let engine = engine(self.store.clone(), &config, &config.providers).unwrap();
+        let mut out = Vec::new();
+        carry_out(&command, &engine, &mut out).await.unwrap();
+        String::from_utf8(out).unwrap()
     }
 
     async fn json(&self, arguments: &[&str]) -> Value {
@@ -397,4 +423,28 @@ fn a_cookie_secret_is_all_that_is_needed() {
     assert_eq!(config.cookie_secret, Secret::new(secret));
     assert_eq!(config.store, PathBuf::from(folder.path()).join("sessions.db"));
     assert!(!format!("{config:?}{notes:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn an_operator_ends_a_session_at_the_provider_too() {
+    let mut world = World::new().await;
+    let ada = world.sign_in("ada").await;
+    let answers = async || {
+        let authorization = format!("Bearer {}", ada.tokens().access_token.expose());
+        let request = ProviderRequest {
+            method: http::Method::GET,
+            url: Url::parse(&format!("{}/userinfo", world.provider.issuer())).unwrap(),
+            headers: http::HeaderMap::from_iter([(
+                http::header::AUTHORIZATION,
+                http::HeaderValue::from_str(&authorization).unwrap(),
+            )]),
+            body: bytes::Bytes::new(),
+            answer_limit: 1 << 20,
+        };
+        HttpTransport::new(&TransportOptions::default()).unwrap().send(request).await.unwrap().status
+    };
+    assert_eq!(answers().await, http::StatusCode::OK);
+    let said = world.end_there_too(ada.key()).await;
+    assert!(said.ends_with(" is ended\n1 refresh token revoked at the provider\n"), "{said}");
+    assert_eq!(answers().await, http::StatusCode::UNAUTHORIZED, "its grant is gone");
 }
