@@ -70,6 +70,8 @@ pub struct DevClient {
     pub post_logout_redirect_uris: Vec<String>,
     /// Where logout tokens are posted to. `None`: it is not told.
     pub backchannel_logout_uri: Option<Url>,
+    /// What the page of a logout has a frame of. `None`: no frame.
+    pub frontchannel_logout_uri: Option<Url>,
 }
 
 impl DevClient {
@@ -86,6 +88,7 @@ impl DevClient {
             redirect_uris: vec![redirect_uri.into()],
             post_logout_redirect_uris: Vec::new(),
             backchannel_logout_uri: None,
+            frontchannel_logout_uri: None,
         }
     }
 }

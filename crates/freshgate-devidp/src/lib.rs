@@ -2,7 +2,7 @@
 //!
 //! A whole provider in one process on a loopback port: discovery, keys, the authorization code flow with PKCE, ID
 //! tokens, userinfo, rotating refresh tokens with reuse detection, revocation, logout with back-channel
-//! notification, and a small API that wants an access token. Nothing has to be registered anywhere to try an app
+//! and front-channel notification, and a small API that wants an access token. Nothing has to be registered anywhere to try an app
 //! that signs people in: **anyone can sign in as anyone**, which is why it serves loopback addresses only.
 //!
 //! It is used twice: `freshgate dev` starts it in its own process, and tests start it with scripting on, where it can

@@ -48,6 +48,8 @@ pub(crate) struct Notice {
 pub(crate) struct Delivery {
     pub(crate) client_id: String,
     pub(crate) status: Result<StatusCode, reqwest::Error>,
+    /// What it said of keeping its answer (Back-Channel Logout 2.8).
+    pub(crate) cache_control: Option<String>,
 }
 
 /// Who has to be told that these have ended: every client that took part and wants to know, once for each session.
@@ -105,8 +107,12 @@ impl Messenger {
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(body);
             under_way.spawn(async move {
-                let status = request.send().await.map(|response| response.status());
-                Delivery { client_id: notice.client_id, status }
+                let answer = request.send().await;
+                let cache_control = answer.as_ref().ok().and_then(|answer| {
+                    Some(answer.headers().get(header::CACHE_CONTROL)?.to_str().ok()?.to_owned())
+                });
+                let status = answer.map(|answer| answer.status());
+                Delivery { client_id: notice.client_id, status, cache_control }
             });
         }
         let deliveries = under_way.join_all().await;

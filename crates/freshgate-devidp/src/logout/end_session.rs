@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use url::Url;
 
 use super::backchannel::{notices, tell};
+use super::frontchannel::frames;
 use crate::config::DevClient;
 use crate::parameters::{Parameters, ParametersError};
 use crate::provider::{Provider, SharedProvider};
@@ -124,8 +125,11 @@ async fn end(provider: &Provider, headers: &HeaderMap, request: &EndSessionReque
     });
     tracing::info!(sessions = sessions.len(), "signed out at the provider");
     tell(provider, notices(provider, &sessions, &grants)).await;
-    let mut response = match &request.return_to {
-        Some(return_to) => redirect(return_to),
+    let next = request.return_to.as_ref().map(location);
+    let frames = frames(provider, &sessions);
+    let mut response = match next {
+        next if !frames.is_empty() => pages::signing_out(&frames, next.as_ref()),
+        Some(next) => redirect(&next),
         None => pages::signed_out(provider),
     };
     browser::forget(provider, &mut response);
@@ -133,11 +137,15 @@ async fn end(provider: &Provider, headers: &HeaderMap, request: &EndSessionReque
 }
 
 /// RP-Initiated Logout 3.
-fn redirect(return_to: &ReturnTo<'_>) -> Response {
+fn location(return_to: &ReturnTo<'_>) -> Url {
     let mut location = Url::parse(return_to.uri).expect("a registered address is one");
     if let Some(state) = return_to.state {
         location.query_pairs_mut().append_pair("state", state);
     }
+    location
+}
+
+fn redirect(location: &Url) -> Response {
     let headers = [(header::LOCATION, location.as_str()), (header::CACHE_CONTROL, "no-store")];
     (StatusCode::SEE_OTHER, headers).into_response()
 }

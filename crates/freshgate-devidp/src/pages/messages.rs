@@ -1,10 +1,13 @@
 //! Pages that say one thing.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
+use url::Url;
 
-use super::page;
+use super::{page, page_with_frames};
 use crate::authorize::Unanswerable;
 use crate::logout::EndSessionError;
 use crate::parameters::Parameters;
@@ -69,6 +72,18 @@ pub(crate) fn not_from_our_page(provider: &Provider) -> Response {
 pub(crate) fn signed_out(provider: &Provider) -> Response {
     let text = "You are signed out here, and the apps that took part were told.".to_owned();
     message(provider, StatusCode::OK, "Signed out", text, &[])
+}
+
+#[derive(Template)]
+#[template(path = "signing_out.html")]
+struct SigningOut<'a> {
+    frames: &'a BTreeSet<Url>,
+    next: Option<&'a Url>,
+}
+
+/// Signed out, and the browser tells the apps before it goes on (Front-Channel Logout 3).
+pub(crate) fn signing_out(frames: &BTreeSet<Url>, next: Option<&Url>) -> Response {
+    page_with_frames(StatusCode::OK, &SigningOut { frames, next }, frames)
 }
 
 /// Thought better of it.

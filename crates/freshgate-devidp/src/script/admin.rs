@@ -138,7 +138,11 @@ pub(super) async fn backchannel_logout(
         .await
         .into_iter()
         .map(|delivery| {
-            json!({"client_id": delivery.client_id, "status": delivery.status.ok().map(|status| status.as_u16())})
+            json!({
+                "client_id": delivery.client_id,
+                "status": delivery.status.ok().map(|status| status.as_u16()),
+                "cache_control": delivery.cache_control,
+            })
         })
         .collect();
     Json(json!({"deliveries": deliveries}))

@@ -80,11 +80,15 @@ fn signed_userinfo(script: &Script, seen: &Seen, fault: &JwtFault, mut claims: M
 
 /// Whether this is the redirect back to the relying party. Its `iss` gives it away (RFC 9207).
 pub(super) fn callback_location(parts: &Parts) -> Option<Url> {
-    let location = Url::parse(parts.headers.get(header::LOCATION)?.to_str().ok()?).ok()?;
-    location.query_pairs().any(|(name, _)| name == "iss").then_some(location)
+    redirect_location(parts).filter(|location| location.query_pairs().any(|(name, _)| name == "iss"))
 }
 
-/// Changes the parameters of that redirect.
+/// Where a redirect leads.
+pub(super) fn redirect_location(parts: &Parts) -> Option<Url> {
+    Url::parse(parts.headers.get(header::LOCATION)?.to_str().ok()?).ok()
+}
+
+/// Changes the parameters of such a redirect.
 pub(super) fn alter_callback(fault: &Fault, location: &mut Url) {
     let kept: Vec<(String, String)> = location
         .query_pairs()

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Script;
-use super::alter::{alter, alter_callback, callback_location, canned};
+use super::alter::{alter, alter_callback, callback_location, canned, redirect_location};
 use super::log::{Fate, OnTheWire};
 use super::rule::{CannedAnswer, Fault, When};
 use super::seen::{Endpoint, Seen};
@@ -161,6 +161,12 @@ async fn changed(script: &Arc<Script>, seen: &Seen, faults: &[Fault], response: 
         return Response::from_parts(parts, body);
     }
     if faults.is_empty() {
+        return Response::from_parts(parts, body);
+    }
+    if let Some(mut location) = redirect_location(&parts).filter(|_| seen.endpoint == Endpoint::EndSession) {
+        faults.iter().for_each(|fault| alter_callback(fault, &mut location));
+        let location = HeaderValue::try_from(location.as_str()).expect("an address is plain ASCII");
+        parts.headers.insert(header::LOCATION, location);
         return Response::from_parts(parts, body);
     }
     let body = to_bytes(body, usize::MAX).await.map(Vec::from).unwrap_or_default();

@@ -62,9 +62,9 @@ pub(super) struct Fault {
     pub(super) respond: Option<CannedAnswer>,
     /// Replace the signing keys before the request is handled.
     pub(super) rotate_keys: Option<OldKeys>,
-    /// Members of a successful JSON answer to leave out; for `callback`, parameters.
+    /// Members of a successful JSON answer to leave out; for `callback` and `end_session`, parameters of the redirect.
     pub(super) omit: Vec<String>,
-    /// Members of a successful JSON answer to put in or replace; for `callback`, parameters.
+    /// Members of a successful JSON answer to put in or replace; for `callback` and `end_session`, parameters.
     pub(super) set: Map<String, Value>,
     /// Make a successful JSON answer larger by a member `padding` of this length.
     pub(super) pad_bytes: usize,

@@ -39,9 +39,9 @@ fn check_client(client: &DevClient) -> Result<(), String> {
     if client.secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
         return Err("its secret is empty".to_owned());
     }
-    let backchannel = client.backchannel_logout_uri.iter().map(Url::as_str);
+    let logout = client.backchannel_logout_uri.iter().chain(&client.frontchannel_logout_uri).map(Url::as_str);
     let others = client.redirect_uris.iter().chain(&client.post_logout_redirect_uris).map(String::as_str);
-    for uri in backchannel.chain(others) {
+    for uri in logout.chain(others) {
         match Url::parse(uri) {
             Err(_) => return Err(format!("{uri:?} is not an address")),
             Ok(url) if url.fragment().is_some() => return Err(format!("{uri:?} has a fragment")), // RFC 6749 3.1.2

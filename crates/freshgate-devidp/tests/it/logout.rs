@@ -22,10 +22,14 @@ struct Receiver {
 
 impl Receiver {
     async fn start() -> Receiver {
-        async fn receive(State(sender): State<mpsc::UnboundedSender<String>>, body: String) {
+        async fn receive(
+            State(sender): State<mpsc::UnboundedSender<String>>,
+            body: String,
+        ) -> [(&'static str, &'static str); 1] {
             let (name, token) = form_urlencoded::parse(body.as_bytes()).next().unwrap();
             assert_eq!(name, "logout_token");
             sender.send(token.into_owned()).unwrap();
+            [("cache-control", "no-store")]
         }
         let (sender, tokens) = mpsc::unbounded_channel();
         let routes = Router::new().route("/backchannel", post(receive)).with_state(sender);
@@ -227,11 +231,68 @@ async fn a_script_sends_logout_tokens_with_faults() {
     for (fault, is_as_wanted) in cases {
         let wanted = json!({"sub": "alice", "token": fault});
         let answer = setting.json(Method::POST, "/_script/backchannel_logout", wanted).await.json();
-        assert_eq!(answer, json!({"deliveries": [{"client_id": "app", "status": 200}]}));
+        let delivery = json!({"client_id": "app", "status": 200, "cache_control": "no-store"});
+        assert_eq!(answer, json!({"deliveries": [delivery]}));
         let received = receiver.received();
         assert!(received.len() == 1 && is_as_wanted(&received[0]), "{fault}");
     }
     // It told the client and did nothing here.
     assert!(browser.get(&setting.authorize(&[])).await.redirect().1.contains_key("code"));
     drop(receiver);
+}
+
+/// Front-Channel Logout 2 and 3.
+#[tokio::test]
+async fn the_page_of_a_logout_has_a_frame_of_each_client_that_took_part() {
+    let setting = Setting::with(|config| {
+        config.clients[0].frontchannel_logout_uri = Some("http://app.test/out?kept=1".parse().unwrap());
+        config.clients[1].frontchannel_logout_uri = Some("http://public.test/out".parse().unwrap());
+    })
+    .await;
+    let metadata = setting.get("/.well-known/openid-configuration").await.json();
+    assert_eq!(metadata["frontchannel_logout_session_supported"], true);
+    let browser = Browser::new(&setting);
+    let tokens = signed_in(&setting, &browser, "alice").await;
+    let sid = Jwt::read(text(&tokens, "id_token")).claims["sid"].as_str().unwrap().to_owned();
+    let wanted = [
+        ("id_token_hint", text(&tokens, "id_token")),
+        ("post_logout_redirect_uri", SIGNED_OUT),
+        ("state", "the-state"),
+    ];
+    let page = browser.get(&end_session(&wanted)).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    let query = form_urlencoded::Serializer::new("kept=1".to_owned())
+        .extend_pairs([("iss", setting.provider.issuer()), ("sid", &sid)])
+        .finish();
+    let frame = format!("src=\"http://app.test/out?{}\"", query.replace('&', "&#38;"));
+    assert!(page.body.contains(&frame), "{frame} in {}", page.body);
+    assert_eq!(page.body.matches("<iframe").count(), 1, "the other client took no part");
+    assert!(page.body.contains(&format!("content=\"2;url={SIGNED_OUT}/?state=the-state\"")), "{}", page.body);
+    assert!(page.header("content-security-policy").ends_with("; frame-src http://app.test"));
+
+    let nobody = browser.get(&end_session(&wanted)).await;
+    assert_eq!(nobody.redirect().1["state"], "the-state", "there is nobody to tell any more");
+}
+
+#[tokio::test]
+async fn a_script_changes_the_way_back_from_a_logout() {
+    let setting = Setting::scripted().await;
+    let table = [
+        (json!({"set": {"state": "another"}}), Some("another")),
+        (json!({"omit": ["state"]}), None),
+        (json!({}), Some("the-state")),
+    ];
+    for (action, state) in table {
+        let rule = json!({"endpoint": "end_session", "times": 1, "action": action});
+        setting.json(Method::POST, "/_script", rule).await;
+        let tokens = setting.tokens("alice").await;
+        let wanted = [
+            ("id_token_hint", text(&tokens, "id_token")),
+            ("post_logout_redirect_uri", SIGNED_OUT),
+            ("state", "the-state"),
+        ];
+        let (address, query) = setting.get(&end_session(&wanted)).await.redirect();
+        assert_eq!(address, format!("{SIGNED_OUT}/"));
+        assert_eq!(query.get("state").map(String::as_str), state);
+    }
 }

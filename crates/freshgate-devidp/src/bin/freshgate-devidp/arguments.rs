@@ -39,6 +39,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ID=URL", value_parser = of_client)]
     backchannel_logout_uri: Vec<OfClient>,
 
+    /// The address of a client that the page of a logout has a frame of, as ID=URL. The option can be repeated.
+    #[arg(long, value_name = "ID=URL", value_parser = of_client)]
+    frontchannel_logout_uri: Vec<OfClient>,
+
     /// A user to choose from when signing in: a name such as alice, or a JSON object of claims with a "sub". The option
     /// can be repeated. By default there are alice and bob.
     #[arg(long = "user", value_name = "NAME", value_parser = user)]
@@ -121,6 +125,11 @@ impl Arguments {
         for OfClient { client, uri } in self.backchannel_logout_uri {
             let parsed = Url::parse(&uri).map_err(|_| BadArgument::NotAnAddress { uri })?;
             client_named(&mut config, "--backchannel-logout-uri", client)?.backchannel_logout_uri =
+                Some(parsed);
+        }
+        for OfClient { client, uri } in self.frontchannel_logout_uri {
+            let parsed = Url::parse(&uri).map_err(|_| BadArgument::NotAnAddress { uri })?;
+            client_named(&mut config, "--frontchannel-logout-uri", client)?.frontchannel_logout_uri =
                 Some(parsed);
         }
         config.users = match self.users {
@@ -214,12 +223,14 @@ mod tests {
     fn arguments_become_a_config() {
         let line = "freshgate-devidp --listen 127.0.0.1:0 --client app:s3cret:http://a/cb,http://b/cb \
                     --post-logout-redirect-uri app=http://a/?x=1 --backchannel-logout-uri app=http://a/out \
+                    --frontchannel-logout-uri app=http://a/frame \
                     --user alice --user {\"sub\":\"carol\"} --access-token-lifetime 5m --grace 1500ms --scriptable";
         let config = Arguments::parse_from(line.split_whitespace()).into_config().unwrap();
         let app = &config.clients[0];
         assert_eq!(app.redirect_uris, ["http://a/cb", "http://b/cb"]);
         assert_eq!(app.post_logout_redirect_uris, ["http://a/?x=1"]);
         assert_eq!(app.backchannel_logout_uri.as_ref().unwrap().as_str(), "http://a/out");
+        assert_eq!(app.frontchannel_logout_uri.as_ref().unwrap().as_str(), "http://a/frame");
         assert_eq!(config.users.iter().map(|user| user.sub.as_str()).collect::<Vec<_>>(), ["alice", "carol"]);
         assert_eq!(config.access_token_lifetime, Duration::from_secs(300));
         assert_eq!(config.rotation, Rotation::On { grace: Duration::from_millis(1500) });
