@@ -64,6 +64,30 @@ def stage(provider_name: str, browser: Browser, tmp_path: Path, request: pytest.
     assert not leaked, f"secrets in what the gate wrote: {leaked}"
 
 
+class Verdicts:
+    """What the modules of the conformance tests found, for the table at the end."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str]] = []
+
+    def add(self, module: str, sent: str, did: str) -> None:
+        """A module held: what was sent, and what the gate did."""
+        self.rows.append((module, sent, did))
+
+    def lines(self) -> list[str]:
+        table = [("module", "what was sent", "what freshgate did"), *self.rows]
+        widths = [max(len(row[column]) for row in table) for column in range(2)]
+        return [f"{module:<{widths[0]}}  {sent:<{widths[1]}}  {did}" for module, sent, did in table]
+
+
+VERDICTS = pytest.StashKey[Verdicts]()
+
+
+@pytest.fixture(scope="session")
+def verdicts(request: pytest.FixtureRequest) -> Verdicts:
+    return request.config.stash.setdefault(VERDICTS, Verdicts())
+
+
 FAILED = pytest.StashKey[bool]()
 
 
@@ -78,12 +102,19 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line per story: how it went with each provider."""
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """One line per story: how it went with each provider. One per module of the conformance tests that held."""
+    verdicts = config.stash.get(VERDICTS, Verdicts())
+    if verdicts.rows:
+        terminalreporter.section("conformance")
+        for line in verdicts.lines():
+            terminalreporter.line(line)
     stories: dict[str, list[str]] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
             if outcome == "passed" and report.when != "call":
+                continue
+            if "test_conformance.py" in report.nodeid and outcome == "passed":
                 continue
             name, _, provider = report.nodeid.rpartition("::")[2].partition("[")
             told = name.removeprefix("test_").replace("_", " ")

@@ -2,7 +2,11 @@
 
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
+from harness.providers import DevProvider
 from harness.stage import Stage
+from harness.waiting import until
 
 
 def test_logout_in_one_tab_signs_out_the_other_within_a_second(stage: Stage) -> None:
@@ -46,3 +50,58 @@ def test_logout_reaches_the_providers_end_session_and_comes_back(stage: Stage) -
     assert back, "the browser came back without the state it left with"
     assert tab.cookies().keys().isdisjoint({"freshgate"})
     assert "state=" not in tab.page.url, "the address bar is clean again"
+
+
+def test_logout_at_the_provider_signs_out_every_tab_within_a_second(stage: Stage) -> None:
+    stage.set_up()
+    one = stage.tab().open().is_signed_out().sign_in()
+    other = stage.tab().open().is_signed_in()
+    old = {"freshgate": one.cookies()["freshgate"]["value"]}
+    stage.remember_cookies()
+
+    # The same browser, at the provider: no app sent it there, and the provider alone can tell the gate.
+    stage.provider.sign_out_there(stage.tab().page)
+
+    one.is_signed_out(seconds=1.0)
+    other.is_signed_out(seconds=1.0)
+    assert stage.gate.get("/auth/user", old)[0] == 401
+    assert not stage.provider.requests("revoke"), "what becomes of the tokens is the provider's to say"
+    one.sign_in()
+
+
+@pytest.mark.providers("devidp")
+def test_logout_of_a_user_signs_out_all_of_her_browsers(stage: Stage) -> None:
+    stage.set_up()
+    assert isinstance(stage.provider, DevProvider)
+    alices = [stage.tab(stage.profile()).open().is_signed_out().sign_in("alice") for _ in range(2)]
+    bob = stage.tab(stage.profile()).open().is_signed_out().sign_in("bob")
+
+    deliveries = stage.provider.send_logout_tokens("alice", omit=["sid"])
+
+    assert {delivery["status"] for delivery in deliveries} == {200}
+    for tab in alices:
+        tab.is_signed_out(seconds=1.0)
+    assert bob.refresh().startswith("new token")
+
+
+@pytest.mark.providers("devidp")
+def test_a_frame_in_the_providers_page_signs_out_every_tab(stage: Stage) -> None:
+    # It cannot tell the gate itself. Its page has a frame, in which the browser sends no cookie of the gate's.
+    stage.set_up(channels=["front"])
+    tab = stage.tab().open().is_signed_out().sign_in()
+    at_provider = stage.tab().page
+
+    with at_provider.expect_response("**/auth/frontchannel-logout*") as told:
+        stage.provider.sign_out_there(at_provider)
+
+    assert told.value.status == 200
+    assert "cookie" not in told.value.request.all_headers()
+    tab.is_signed_out(seconds=1.0)
+
+
+def test_logout_revokes_the_refresh_token(stage: Stage) -> None:
+    tab = stage.set_up().tab().open().is_signed_out().sign_in()
+
+    tab.log_out()
+
+    until(lambda: [one.status for one in stage.provider.requests("revoke")] == [200], "the token to be revoked")

@@ -21,10 +21,14 @@ FRESHGATE = Path(os.environ.get("FRESHGATE", ROOT / "target" / "debug" / "freshg
 
 
 class Project:
-    """A folder with an app and its `.streamlit/secrets.toml`, and the port that its gate is to listen on."""
+    """A folder with an app and its `.streamlit/secrets.toml`, and the port that its gate is to listen on.
 
-    def __init__(self, folder: Path, app: str, base_path: str = "") -> None:
+    `channels` are those by which the provider tells the gate of logouts.
+    """
+
+    def __init__(self, folder: Path, app: str, base_path: str = "", channels: Sequence[str] = ("back",)) -> None:
         self.folder = folder
+        self.channels = channels
         self.port = free_port()
         self.base_path = base_path
         self.address = f"http://localhost:{self.port}{base_path}"
@@ -47,6 +51,8 @@ class Project:
             redirect_uri=f"{self.address}/oauth2callback",
             # As Streamlit has it: one address for both ways back.
             post_logout_redirect_uri=f"{self.address}/oauth2callback",
+            backchannel_logout_uri=f"{self.address}/auth/backchannel-logout" if "back" in self.channels else None,
+            frontchannel_logout_uri=f"{self.address}/auth/frontchannel-logout" if "front" in self.channels else None,
         )
 
     def auth(self, provider: Provider) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class Client:
     client_secret: str
     redirect_uri: str
     post_logout_redirect_uri: str
+    backchannel_logout_uri: str | None = None
+    frontchannel_logout_uri: str | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that reached the provider: `token`, `token:refresh` or `userinfo`."""
+    """One request that reached the provider: `token`, `token:refresh`, `userinfo` or `revoke`."""
 
     endpoint: str
     status: int | None
@@ -68,6 +70,10 @@ class Provider(ABC):
     @abstractmethod
     def confirm_logout(self, page: Page) -> None:
         """Does what a person does on the provider's logout page, where it shows one."""
+
+    @abstractmethod
+    def sign_out_there(self, page: Page) -> None:
+        """Does what a person does who signs out at the provider itself; no app sent her there."""
 
     @abstractmethod
     def requests(self, endpoint: str) -> list[Request]:
@@ -116,6 +122,10 @@ class OidcProvider(Provider):
 
     def __init__(self, client: Client, log: Path, token_seconds: float, **settings: Any) -> None:
         self.client = client
+        registered: dict[str, Any] = {}
+        if client.backchannel_logout_uri:
+            registered["backchannel_logout_uri"] = client.backchannel_logout_uri
+            registered["backchannel_logout_session_required"] = True
         settings |= {
             "access_token_seconds": token_seconds,
             "users": USERS,
@@ -126,6 +136,7 @@ class OidcProvider(Provider):
                     "redirect_uris": [client.redirect_uri],
                     "post_logout_redirect_uris": [client.post_logout_redirect_uri],
                     "grant_types": ["authorization_code", "refresh_token"],
+                    **registered,
                 }
             ],
         }
@@ -147,6 +158,10 @@ class OidcProvider(Provider):
 
     def confirm_logout(self, page: Page) -> None:
         page.get_by_role("button", name="Yes, sign me out").click()
+
+    def sign_out_there(self, page: Page) -> None:
+        page.goto(f"{self.issuer}/session/end")
+        self.confirm_logout(page)
 
     def requests(self, endpoint: str) -> list[Request]:
         entries = self._log()["requests"]
@@ -188,6 +203,7 @@ class DevProvider(Provider):
     def __init__(self, client: Client, log: Path, token_seconds: float) -> None:
         self.client = client
         self._claims = {user: dict(claims) for user, claims in USERS.items()}
+        told = {"back": client.backchannel_logout_uri, "front": client.frontchannel_logout_uri}
         self.process = Process(
             [
                 DEVIDP,
@@ -196,6 +212,7 @@ class DevProvider(Provider):
                 f"--client={client.client_id}:{client.client_secret}:{client.redirect_uri}",
                 f"--post-logout-redirect-uri={client.client_id}={client.post_logout_redirect_uri}",
                 f"--access-token-lifetime={round(token_seconds * 1000)}ms",
+                *(f"--{channel}channel-logout-uri={client.client_id}={uri}" for channel, uri in told.items() if uri),
                 *(f"--user={user}" for user in USERS),
             ],
             log,
@@ -216,6 +233,16 @@ class DevProvider(Provider):
 
     def confirm_logout(self, page: Page) -> None:
         """It shows no page where the gate sends the ID token along."""
+
+    def sign_out_there(self, page: Page) -> None:
+        page.goto(f"{self.issuer}/end_session")
+        page.locator("#sign-out").click()
+
+    def send_logout_tokens(self, user: str, **fault: Any) -> list[dict[str, Any]]:
+        """Sends the client a logout token for each session of a user, with what is wrong with it; what it answered."""
+        wanted = {"sub": user, "token": fault}
+        deliveries = post_json(f"{self.issuer}/_script/backchannel_logout", wanted)["deliveries"]
+        return [dict(delivery) for delivery in deliveries]
 
     def requests(self, endpoint: str) -> list[Request]:
         entries = self._log()["entries"]

@@ -1,6 +1,6 @@
 """One story's stage: a provider, the gate with an app behind it, and browser tabs that look at it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +22,7 @@ class Stage:
     project: Project
     gate: Gate
 
-    def __init__(self, folder: Path, browser: Browser, make_provider: MakeProvider) -> None:
+    def __init__(self, folder: Path, browser: Browser | None, make_provider: MakeProvider) -> None:
         self.folder = folder
         self.logs = folder / "logs"
         self._browser = browser
@@ -31,20 +31,32 @@ class Stage:
         self._gates: list[Gate] = []
         self._seen: set[str] = set()
 
-    def set_up(self, app: str = "session.py", token_seconds: float = 60.0, base_path: str = "", **auth: Any) -> "Stage":
+    def set_up(
+        self,
+        app: str = "session.py",
+        token_seconds: float = 60.0,
+        base_path: str = "",
+        channels: Sequence[str] = ("back",),
+        **auth: Any,
+    ) -> "Stage":
         """Starts a provider whose access tokens live so long, and the gate with an app that uses it.
 
         `auth` replaces keys of `[auth]`.
         """
-        self.prepare(app, token_seconds, base_path, **auth)
+        self.prepare(app, token_seconds, base_path, channels, **auth)
         self.start_gate()
         return self
 
     def prepare(
-        self, app: str = "session.py", token_seconds: float = 60.0, base_path: str = "", **auth: Any
+        self,
+        app: str = "session.py",
+        token_seconds: float = 60.0,
+        base_path: str = "",
+        channels: Sequence[str] = ("back",),
+        **auth: Any,
     ) -> "Stage":
         """The same without starting the gate."""
-        self.project = Project(self.folder / "project", app, base_path)
+        self.project = Project(self.folder / "project", app, base_path, channels)
         self.provider = self._make_provider(self.project.client, self.logs / "provider.log", token_seconds)
         self.project.write_secrets(auth=self.project.auth(self.provider) | auth, api={"url": self.provider.api_url})
         return self
@@ -60,6 +72,7 @@ class Stage:
 
     def profile(self) -> BrowserContext:
         """A browser profile of its own: another person, or another machine."""
+        assert self._browser is not None, "this stage has no browser"
         made = self._browser.new_context(viewport={"width": 1100, "height": 900})
         made.set_default_timeout(20_000)
         made.on("request", lambda request: self._remember_address(request.url))
@@ -96,6 +109,10 @@ class Stage:
             for cookie in profile.cookies(self.project.address):
                 if cookie["name"].startswith(("freshgate", "__Host-freshgate")):
                     self._seen.add(cookie["value"])
+
+    def remember(self, *secrets: str) -> None:
+        """Has these searched for at the end."""
+        self._seen.update(secrets)
 
     def _remember_address(self, url: str) -> None:
         for name, values in parse_qs(urlsplit(url).query).items():

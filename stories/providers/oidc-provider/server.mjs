@@ -3,7 +3,7 @@
 //   node server.mjs '{"clients": […], "users": {…}, "access_token_seconds": 5}'
 //
 // It listens on a free loopback port and prints "ready ISSUER". Beside the provider's own routes there are some of ours:
-//   GET  /_log      what reached the token and userinfo endpoints, how many at once, and every secret that was handed out
+//   GET  /_log      what reached the token, userinfo and revocation endpoints, how many at once, and every secret that was handed out
 //   POST /_script   [{"endpoint": "token:refresh", "status": 503, "retry_after": 1, "delay_ms": 300}], instead of any before
 //   POST /_users    {"alice": {…claims}}: the new claims of some users
 //   POST /_revoke   {"user": "alice"}: every refresh token of a user dies, as after an administrator's click
@@ -58,8 +58,12 @@ const provider = new Provider(issuer, {
     RefreshToken: 3600,
     Session: 3600,
   },
+  // Its own way out refuses addresses on this machine, and that is where the gate is.
+  fetch: (url, { dispatcher: _refusing, ...options }) => fetch(url, options),
   features: {
+    backchannelLogout: { enabled: true },
     devInteractions: { enabled: true },
+    revocation: { enabled: true },
     rpInitiatedLogout: { enabled: true },
     userinfo: { enabled: true },
   },
@@ -70,6 +74,7 @@ provider.on('grant.success', (ctx) => {
   const grants = grantsOf.get(Account.accountId) ?? new Set();
   grantsOf.set(Account.accountId, grants.add(AccessToken.grantId));
 });
+provider.on('backchannel.error', (_ctx, error) => console.log('backchannel.error', error.message));
 provider.on('server_error', (_ctx, error) => console.error('server_error', error));
 provider.on('grant.error', (_ctx, error) => console.log('grant.error', error.message, error.error_detail ?? ''));
 
@@ -80,7 +85,7 @@ const formOf = async (request) => {
   for await (const chunk of request) text += chunk;
   return new URLSearchParams(text);
 };
-const endpoints = { '/me': 'userinfo', '/token': 'token' };
+const endpoints = { '/me': 'userinfo', '/token': 'token', '/token/revocation': 'revoke' };
 
 provider.use(async (context, next) => {
   let endpoint = endpoints[context.path];
@@ -89,7 +94,7 @@ provider.use(async (context, next) => {
     const form = await formOf(context.req);
     context.req.body = Object.fromEntries(form); // the provider takes a parsed body where there is one
     if (form.get('grant_type') === 'refresh_token') endpoint = 'token:refresh';
-    for (const name of ['code', 'code_verifier', 'refresh_token']) if (form.has(name)) log.secrets.push(form.get(name));
+    for (const name of ['code', 'code_verifier', 'refresh_token', 'token']) if (form.has(name)) log.secrets.push(form.get(name));
   }
   const entry = { endpoint };
   log.requests.push(entry);
