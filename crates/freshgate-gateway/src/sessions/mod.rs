@@ -23,7 +23,7 @@ use std::{
 
 use freshgate::{
     Engine,
-    clock::{Clock, SystemClock, SystemEntropy},
+    clock::{SystemClock, SystemEntropy},
     engine::EngineParts,
     keyring::Keyring,
     store::{SqliteStore, StoreError},
@@ -31,9 +31,7 @@ use freshgate::{
 
 use crate::{
     cli::Sessions,
-    config::{
-        ConfiguredProvider, EXIT_BAD_CONFIGURATION, MORE_RESOURCES, SessionsConfig, StartupProblem,
-    },
+    config::{ConfiguredProvider, EXIT_BAD_CONFIGURATION, MORE_RESOURCES, SessionsConfig, StartupProblem},
     gate,
 };
 

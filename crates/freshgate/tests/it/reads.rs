@@ -125,6 +125,21 @@ impl Store for Counted {
         self.store.due(before, limit).await
     }
 
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.count(|cost| &mut cost.writes);
+        self.store.mark(name, at, keep_until).await
+    }
+
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        self.count(|cost| &mut cost.reads);
+        self.store.marked(name).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.count(|cost| &mut cost.writes);
         self.store.sweep(now, limit).await
