@@ -884,6 +884,11 @@ impl Flight<'_> {
         record.refresh.lease.clone().filter(|lease| lease.holder != self.holder)
     }
 
+    /// Whether another flight has the lease by now.
+    fn is_displaced(&self, record: &Record) -> bool {
+        record.refresh.lease.as_ref().is_some_and(|lease| lease.holder != self.holder)
+    }
+
     /// Doubles with every failure, and spreads: sessions that failed together do not come back together.
     fn backoff(&self, failures: u32) -> Duration {
         let longest =
@@ -897,9 +902,17 @@ impl Flight<'_> {
         f64::from(byte) / 256.0
     }
 
-    /// Ends the session, unless another engine has put a newer refresh token in place of the one that this is about.
+    /// Ends the session, unless another engine has put a newer refresh token in place of the one that this is about, or is
+    /// about to: it took this flight for dead and sends the token itself. What comes of that decides.
     async fn end(&self, mut held: Held, reason: EndReason) -> Diversion {
+        let is_about_the_token = matches!(reason, EndReason::Refused | EndReason::OutcomeUnknown);
         loop {
+            if is_about_the_token
+                && self.is_displaced(&held.record)
+                && !self.engine.sabotaged(Sabotage::DisplacedEnds)
+            {
+                return Diversion::Overtaken;
+            }
             let told = self.told(&held.record, reason);
             held = match self.engine.end_at(&told, held.revision, reason).await {
                 Ok(EndedAt::Now) => return RefreshError::SignInAgain(reason).into(),
@@ -915,8 +928,16 @@ impl Flight<'_> {
     }
 
     /// Notes that the refresh token may have been used. That is true of the token, whatever tokens and claims there are.
+    ///
+    /// A flight that took this one for dead has counted its request already, and goes on from there.
     async fn note_lost(&self, held: Held, sent_at: Timestamp) -> Result<Held, Diversion> {
-        Ok(self.try_update(held, Fence::RefreshToken, |record| record.refresh.answer_lost(sent_at)).await?)
+        let note = |record: &mut Record| {
+            if !self.is_displaced(record) {
+                record.refresh.answer_lost(sent_at);
+            }
+        };
+        let held = self.try_update(held, Fence::RefreshToken, note).await?;
+        if self.is_displaced(&held.record) { Err(Diversion::Overtaken) } else { Ok(held) }
     }
 
     async fn update(&self, held: Held, change: impl Fn(&mut Record)) -> Result<Held, Diversion> {

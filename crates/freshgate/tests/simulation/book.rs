@@ -89,15 +89,16 @@ impl Book {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An engine sends a refresh token. Yields the number of the presentation.
-    pub(crate) fn sent(&self, token: &str, by: Owner) -> usize {
+    /// An engine sends a refresh token, as it had `decided`. Yields the number of the presentation.
+    pub(crate) fn sent(&self, token: &str, by: Owner, decided: Instant) -> usize {
         let mut pages = self.pages();
-        if self.world.dealt.rotation != Rotation::None && self.world.dealt.skew != Skew::Beyond {
+        // Nothing keeps a process that was suspended in between from sending what others have used meanwhile.
+        let asleep = self.world.stood_still_since(by, decided);
+        if self.world.dealt.rotation != Rotation::None && self.world.dealt.skew != Skew::Beyond && !asleep {
             for earlier in pages.presentations.iter().filter(|earlier| earlier.token == token) {
-                let excused = self.world.is_dead(earlier.by)
-                    || self.world.stood_still_since(earlier.by, earlier.at)
-                    || self.world.store_failed_since(earlier.by, earlier.at);
-                if !excused && matches!(earlier.state, Fate::Flying | Fate::Rotated) {
+                if !self.is_excused(earlier.by, earlier.at)
+                    && matches!(earlier.state, Fate::Flying | Fate::Rotated)
+                {
                     let what = format!(
                         "engine {by} sends {token}; engine {} sent it {:.3} s ago and lives: {:?}",
                         earlier.by,
@@ -108,7 +109,9 @@ impl Book {
                 }
             }
         }
-        self.check_policy(&pages, token, by);
+        if !asleep {
+            self.check_policy(&pages, token, by);
+        }
         pages.presentations.push(Presentation {
             token: token.to_owned(),
             by,
@@ -200,17 +203,45 @@ impl Book {
     }
 
     /// A session ended in the store. `good`: whether the provider would have taken the refresh token that was there.
-    pub(crate) fn ended(&self, key: SessionKey, reason: EndReason, good: impl FnOnce(&str) -> bool) {
+    pub(crate) fn ended(&self, key: SessionKey, reason: EndReason, by: Owner, good: impl Fn(&str) -> bool) {
         let mut pages = self.pages();
         if let (Some(Held::Live(row)), EndReason::Refused | EndReason::OutcomeUnknown) =
             (pages.rows.get(&key), reason)
-            && good(&row.refresh_token)
-            && (reason == EndReason::Refused || !row.may_be_lost)
         {
-            let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
-            self.world.broken("nobody with a good refresh token is signed out", what);
+            if good(&row.refresh_token) && (reason == EndReason::Refused || !row.may_be_lost) {
+                let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
+                self.world.broken("nobody with a good refresh token is signed out", what);
+            }
+            self.check_others(&pages, &row.refresh_token, by, good);
         }
         pages.rows.insert(key, Held::Ended(reason, Instant::now()));
+    }
+
+    /// Nobody ends a session whose refresh token another engine has on the wire, or whose next one that holds already.
+    fn check_others(&self, pages: &Pages, token: &str, by: Owner, good: impl Fn(&str) -> bool) {
+        if self.world.dealt.skew == Skew::Beyond {
+            return;
+        }
+        let at_work = |other: Owner, since: Instant| other != by && !self.is_excused(other, since);
+        let flying = pages
+            .presentations
+            .iter()
+            .find(|sent| sent.token == token && sent.state == Fate::Flying && at_work(sent.by, sent.at));
+        let in_hand = pages.unsaved.iter().find(|held| {
+            family(&held.token) == family(token) && good(&held.token) && at_work(held.by, held.at)
+        });
+        let other = flying.map(|sent| sent.by).or(in_hand.map(|held| held.by));
+        if let Some(other) = other {
+            let what = format!("engine {by} ends it while engine {other} is about to refresh it");
+            self.world.broken("nobody ends what another is about to refresh", what);
+        }
+    }
+
+    /// Whether an engine may have been taken for dead since then, though it lives.
+    fn is_excused(&self, engine: Owner, since: Instant) -> bool {
+        self.world.is_dead(engine)
+            || self.world.stood_still_since(engine, since)
+            || self.world.store_failed_since(engine, since)
     }
 
     /// Rotated tokens that reached an engine some time ago and never reached the store.

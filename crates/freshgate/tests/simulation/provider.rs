@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use crate::{
     book::{Book, Fate},
-    executor::Owner,
+    executor::{Owner, give_way},
     world::{Rotation, World},
 };
 
@@ -156,6 +156,10 @@ impl Provider {
             );
         }
         let answer = self.grant(&form);
+        if parameter(&form, "refresh_token").is_some_and(|token| world.woke_at_use_of(&token)) {
+            // Who woke up is sending now, before this answer is there.
+            tokio::time::sleep(world.chance.millis(200, 5_000)).await;
+        }
         self.latency().await;
         if world.fault("answer lost", percent) {
             return Met::Lost;
@@ -347,8 +351,18 @@ impl Drop for UnderWay<'_> {
 impl Wire {
     async fn refresh(&self, token: String, form: String) -> Met {
         let by = self.by;
+        // To connect takes a while, and a process may be suspended in the middle of it.
+        let decided = Instant::now();
+        self.world.dawdle(100).await;
+        if self.world.fault("stands still before it sends", self.world.dealt.freezes) {
+            if self.world.chance.percent(50) {
+                self.world.wake_at_use_of(&token, by);
+            }
+            self.world.stand_still(by, self.world.chance.millis(5_000, 40_000));
+            give_way(1).await;
+        }
         self.world.note(|| format!("wire: engine {by} sends {token}"));
-        let presentation = self.book.sent(&token, by);
+        let presentation = self.book.sent(&token, by, decided);
         let mut under_way = UnderWay { wire: self, token: &token, settled: false };
         let answer = self.world.on_its_own(self.provider.clone().token(form));
         let met = tokio::time::timeout(TIMEOUT, answer).await.unwrap_or(Met::Lost);

@@ -91,7 +91,7 @@ impl SharedStore {
     fn ended(&self, key: SessionKey, tombstone: Tombstone) {
         let by = self.by;
         self.world.note(|| format!("store: engine {by} ended {key}: {}", tombstone.reason.code()));
-        self.book.ended(key, tombstone.reason, |token| self.provider.is_good(token));
+        self.book.ended(key, tombstone.reason, by, |token| self.provider.is_good(token));
     }
 }
 

@@ -111,6 +111,7 @@ struct Told {
     faults: BTreeMap<&'static str, u64>,
     broken: Option<Broken>,
     frozen: BTreeMap<Owner, Frozen>,
+    sleepers: BTreeMap<String, Owner>,
     store_trouble: BTreeMap<Owner, Instant>,
     verbose: bool,
 }
@@ -235,14 +236,39 @@ impl World {
         self.executor.is_dead(owner)
     }
 
-    pub(crate) fn freeze(&self, owner: Owner) {
+    /// The engine stands still for a while, wherever it is.
+    pub(crate) fn stand_still(self: &Arc<Self>, owner: Owner, pause: Duration) {
         self.executor.freeze(owner);
         self.told().frozen.insert(owner, Frozen { thawed: None });
+        self.note(|| format!("engine {owner} stands still for {pause:?}"));
+        let world = self.clone();
+        self.executor.spawn(
+            WORLD,
+            Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                world.thaw(owner);
+            }),
+        );
     }
 
     pub(crate) fn thaw(&self, owner: Owner) {
         self.executor.thaw(owner);
         self.told().frozen.insert(owner, Frozen { thawed: Some(Instant::now()) });
+    }
+
+    /// Whoever stands still with a token in hand wakes up, if nothing else happens earlier, as soon as another has used it:
+    /// the worst moment there is.
+    pub(crate) fn wake_at_use_of(&self, token: &str, owner: Owner) {
+        self.told().sleepers.insert(token.to_owned(), owner);
+    }
+
+    /// A token was used: whether somebody woke up.
+    pub(crate) fn woke_at_use_of(&self, token: &str) -> bool {
+        let sleeper = self.told().sleepers.remove(token);
+        if let Some(owner) = sleeper {
+            self.thaw(owner);
+        }
+        sleeper.is_some()
     }
 
     /// Whether the engine stood still at some time since `since`, or does.
