@@ -226,15 +226,15 @@ pub(super) type Settled = Result<Landed, RefreshError>;
 impl Engine {
     /// A session whose access token lives for `validity` yet (none: the policy's), refreshed first if it must be.
     ///
-    /// The wish counts for a fifth of the token's lifetime at most. Waits for `deadline` at most; a refresh that takes
-    /// longer goes on, as it does if this future is dropped.
+    /// The wish counts for a fifth of the token's lifetime at most. Waits for `deadline` at most, be it for the provider or
+    /// for the store; a refresh that takes longer goes on, as it does if this future is dropped.
     pub async fn fresh(
         &self,
         key: SessionKey,
         validity: Option<Duration>,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
-        let answer = self.find_fresh(key, validity, deadline).await;
+        let answer = within(deadline, self.find_fresh(key, validity)).await;
         counting::answered(Wanted::Fresh, &answer);
         answer
     }
@@ -243,10 +243,8 @@ impl Engine {
         &self,
         key: SessionKey,
         validity: Option<Duration>,
-        deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
         let validity = validity.unwrap_or(self.0.policy.min_validity);
-        let give_up = Instant::now() + deadline;
         let mut outcome = RefreshOutcome::NotNeeded;
         loop {
             let session = self.open_for_refresh(key).await?;
@@ -258,31 +256,28 @@ impl Engine {
                 // New, and too short-lived for the wish all the same: it is the best there is.
                 return Ok((FreshSession { session }, outcome));
             }
-            let landed = self.fly(key, Ask::IfExpiring(validity), give_up).await?;
+            let landed = self.fly(key, Ask::IfExpiring(validity)).await?;
             outcome = landed.outcome;
         }
     }
 
     /// Refreshes now. What it returns is no older than the call: tokens and claims.
     ///
-    /// Waits for `deadline` at most; a refresh that takes longer goes on, as it does if this future is dropped.
+    /// Waits for `deadline` at most, be it for the provider or for the store; a refresh that takes longer goes on, as it does
+    /// if this future is dropped.
     pub async fn refresh(
         &self,
         key: SessionKey,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
-        let answer = self.force_refresh(key, deadline).await;
+        let answer = within(deadline, self.force_refresh(key)).await;
         counting::answered(Wanted::Refresh, &answer);
         answer
     }
 
-    async fn force_refresh(
-        &self,
-        key: SessionKey,
-        deadline: Duration,
-    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+    async fn force_refresh(&self, key: SessionKey) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
         self.open_for_refresh(key).await?;
-        let landed = self.fly(key, Ask::Forced, Instant::now() + deadline).await?;
+        let landed = self.fly(key, Ask::Forced).await?;
         match landed.stale_claims {
             Some(try_later) => Err(try_later.into()),
             None => Ok((FreshSession { session: landed.session }, landed.outcome)),
@@ -300,24 +295,31 @@ impl Engine {
         }
     }
 
-    /// Takes a seat on a flight and waits for it, until `give_up`.
-    pub(super) async fn fly(&self, key: SessionKey, ask: Ask, give_up: Instant) -> Settled {
+    /// Takes a seat on a flight and waits for it. Dropping the future cancels nobody.
+    pub(super) async fn fly(&self, key: SessionKey, ask: Ask) -> Settled {
         let (seat, start) = self.0.flights.board(key, ask);
         let first = seat.first;
         if start && self.sabotaged(Sabotage::CancelWithCaller) {
-            let flight = Box::pin(fly_all(self.clone(), key));
-            let _ = tokio::time::timeout_at(give_up, flight).await;
+            Box::pin(fly_all(self.clone(), key)).await;
         } else if start {
             self.start(fly_all(self.clone(), key));
         }
-        let mut landed = tokio::time::timeout_at(give_up, seat.landed()).await.unwrap_or_else(|_| {
-            Err(TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Deadline }.into())
-        })?;
+        let mut landed = seat.landed().await?;
         if landed.outcome == RefreshOutcome::Refreshed && !first {
             landed.outcome = RefreshOutcome::Shared;
         }
         Ok(landed)
     }
+}
+
+/// An answer, or that there is none yet: whoever waits has a deadline.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, RefreshError>>,
+) -> Result<T, RefreshError> {
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| {
+        Err(TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Deadline }.into())
+    })
 }
 
 /// Flies the flights of one session until nobody waits for another.
