@@ -53,6 +53,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(10);
 /// How often it is renewed while the request is under way.
 const RENEWAL: Duration = Duration::from_secs(3);
+/// After a renewal that failed it is tried again this soon.
+const RENEWAL_AGAIN: Duration = Duration::from_millis(250);
 /// How often one who waits for another engine's flight looks whether it has landed.
 const LEASE_POLL: Duration = Duration::from_millis(50);
 /// How far the clocks of engines that share a store may be apart. A lease that is over by more than this is dead for sure;
@@ -393,10 +395,9 @@ impl From<RefreshError> for Diversion {
     }
 }
 
-/// A lease of another flight, as one saw it first.
+/// A session that another flight has a lease on, as one saw it first.
 struct Watched {
-    holder: String,
-    renewals: u32,
+    revision: Revision,
     since: Instant,
 }
 
@@ -536,7 +537,7 @@ impl Flight<'_> {
             }
             if let Some(lease) = &record.refresh.lease
                 && !self.is_of_this_engine(lease)
-                && !is_dead(lease, now, &mut watched)
+                && !is_dead(lease, revision, now, &mut watched)
                 && !self.engine.sabotaged(Sabotage::NoLease)
             {
                 turn = None;
@@ -678,10 +679,12 @@ impl Flight<'_> {
         }
     }
 
-    /// Renews the lease until dropped. A renewal that fails is tried again: the fence, not the lease, keeps the order.
+    /// Renews the lease until dropped. A renewal that fails is tried again soon: others take the flight for dead if they see
+    /// no sign of life for as long as a lease is good, and a store may fail for half of that.
     async fn keep_lease(&self, mut held: Held) -> Infallible {
+        let mut pause = RENEWAL;
         loop {
-            tokio::time::sleep(RENEWAL).await;
+            tokio::time::sleep(std::mem::replace(&mut pause, RENEWAL)).await;
             if self.engine.sabotaged(Sabotage::LeaseNotRenewed) {
                 continue;
             }
@@ -696,11 +699,14 @@ impl Flight<'_> {
                 _ => continue,
             }
             match self.engine.0.sessions.replace(renewed, held.revision).await {
-                Ok(Replaced::Done(record, revision) | Replaced::Conflict(record, revision)) => {
+                Ok(Replaced::Done(record, revision)) => held = Held { record, revision },
+                Ok(Replaced::Conflict(record, revision)) => {
                     held = Held { record, revision };
+                    pause = Duration::ZERO;
                 }
                 Ok(Replaced::Ended(_) | Replaced::Unknown) => std::future::pending().await,
                 Err(error) => {
+                    pause = RENEWAL_AGAIN;
                     tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "a lease could not be renewed");
                 }
             }
@@ -1008,18 +1014,16 @@ impl Fence {
     }
 }
 
-/// Whether a lease's holder can be taken for dead: it is over by any clock, or nobody renewed it while one watched.
-fn is_dead(lease: &Lease, now: Timestamp, watched: &mut Option<Watched>) -> bool {
+/// Whether a lease's holder can be taken for dead: it is over by any clock, or nothing was written while one watched. Whoever
+/// has a lease writes, if only to renew it.
+fn is_dead(lease: &Lease, revision: Revision, now: Timestamp, watched: &mut Option<Watched>) -> bool {
     if now >= lease.until + CLOCK_SKEW {
         return true;
     }
     match watched {
-        Some(watched) if watched.holder == lease.holder && watched.renewals == lease.renewals => {
-            watched.since.elapsed() >= LEASE
-        }
+        Some(watched) if watched.revision == revision => watched.since.elapsed() >= LEASE,
         _ => {
-            let (holder, renewals) = (lease.holder.clone(), lease.renewals);
-            *watched = Some(Watched { holder, renewals, since: Instant::now() });
+            *watched = Some(Watched { revision, since: Instant::now() });
             false
         }
     }

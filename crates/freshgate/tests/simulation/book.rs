@@ -17,6 +17,9 @@ use crate::{
 /// A rotated token that reached an engine is in the store by then.
 const SAVED_WITHIN: Duration = Duration::from_secs(40);
 
+/// A lease outlives so many failed renewals, however long each takes.
+const FAILURES_BORNE: usize = 1;
+
 pub(crate) struct Book {
     world: Arc<World>,
     pages: Mutex<Pages>,
@@ -135,7 +138,7 @@ impl Book {
             Skew::None => first.at.elapsed().saturating_sub(Duration::from_millis(50)),
         };
         let excused = unknown.iter().any(|earlier| {
-            self.world.store_failed_since(earlier.by, earlier.at)
+            self.world.store_failures(earlier.by, earlier.at) > 0
                 || self.world.stood_still_since(earlier.by, earlier.at)
         });
         if !excused && !self.world.dealt.lost_answer.allows(unknown.len() as u32, since_first) {
@@ -241,7 +244,7 @@ impl Book {
     fn is_excused(&self, engine: Owner, since: Instant) -> bool {
         self.world.is_dead(engine)
             || self.world.stood_still_since(engine, since)
-            || self.world.store_failed_since(engine, since)
+            || self.world.store_failures(engine, since) > FAILURES_BORNE
     }
 
     /// Rotated tokens that reached an engine some time ago and never reached the store.

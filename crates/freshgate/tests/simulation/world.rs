@@ -114,7 +114,7 @@ struct Told {
     broken: Option<Broken>,
     frozen: BTreeMap<Owner, Frozen>,
     sleepers: BTreeMap<String, Owner>,
-    store_trouble: BTreeMap<Owner, Instant>,
+    store_trouble: BTreeMap<Owner, Vec<Instant>>,
     verbose: bool,
 }
 
@@ -282,11 +282,13 @@ impl World {
     }
 
     pub(crate) fn store_failed(&self, owner: Owner) {
-        self.told().store_trouble.insert(owner, Instant::now());
+        self.told().store_trouble.entry(owner).or_default().push(Instant::now());
     }
 
-    pub(crate) fn store_failed_since(&self, owner: Owner, since: Instant) -> bool {
-        self.told().store_trouble.get(&owner).is_some_and(|at| *at >= since)
+    /// How often the store failed this engine since then.
+    pub(crate) fn store_failures(&self, owner: Owner, since: Instant) -> usize {
+        let failed = |times: &Vec<Instant>| times.iter().filter(|at| **at >= since).count();
+        self.told().store_trouble.get(&owner).map_or(0, failed)
     }
 }
 
