@@ -31,7 +31,7 @@ use super::{
     flights::{Ask, Crew},
     history::{HistoryEntry, HistoryEvent},
     idle,
-    record::{Lease, Record, RefreshState},
+    record::{Lease, Record},
     sessions::{EndedAt, Lookup, Replaced},
 };
 use crate::{
@@ -62,6 +62,11 @@ const LEASE_POLL: Duration = Duration::from_millis(50);
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// How often a flight starts again because another engine's changed the session under it.
 const OVERTAKEN_LIMIT: u32 = 5;
+/// How often a store that fails is told what is known, so that it does not look like an answer that was lost. That takes
+/// three seconds where it fails at once.
+const STORE_TRIES: u32 = 6;
+/// After the first failure of the store it is tried again this soon, then after twice as long, …
+const FIRST_STORE_PAUSE: Duration = Duration::from_millis(100);
 /// How long, once the engine is stopping, a rotated refresh token is still tried to be saved in a store that fails.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -504,6 +509,7 @@ impl Flight<'_> {
     async fn take_lease(&self) -> Result<Boarding, RefreshError> {
         let mut watched: Option<Watched> = None;
         let mut turn: Option<Turn> = None;
+        let mut tries = Tries::default();
         let mut lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
         loop {
             let (record, revision) = match lookup {
@@ -542,13 +548,16 @@ impl Flight<'_> {
             {
                 turn = None;
                 tokio::time::sleep(LEASE_POLL).await;
-                lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
+                lookup = match self.engine.0.sessions.read_store(self.key).await {
+                    Ok(lookup) => lookup,
+                    Err(error) => self.read_after(error, &mut Tries::default()).await?,
+                };
                 continue;
             }
             let mut refresh = record.refresh.clone();
             if let Some(lease) = refresh.lease.take()
                 && lease.holder != self.holder
-                && !lease.answered
+                && !lease.settled
             {
                 // Whoever had it died, perhaps after sending.
                 refresh.answer_lost(lease.since);
@@ -587,23 +596,19 @@ impl Flight<'_> {
                 lookup = Lookup::Live(record, revision);
                 continue;
             }
-            refresh.lease = Some(Lease {
-                holder: self.holder.clone(),
-                since: now,
-                answered: false,
-                renewals: 0,
-                until: now + LEASE,
-            });
+            refresh.lease =
+                Some(Lease { holder: self.holder.clone(), since: now, settled: false, until: now + LEASE });
             let leased = Record { refresh, ..(*record).clone() };
-            lookup =
-                match self.engine.0.sessions.replace(leased, revision).await.map_err(RefreshError::store)? {
-                    Replaced::Done(record, revision) => {
-                        return Ok(Boarding::Leased(Held { record, revision }, turn));
-                    }
-                    Replaced::Conflict(record, revision) => Lookup::Live(record, revision),
-                    Replaced::Ended(tombstone) => Lookup::Ended(tombstone),
-                    Replaced::Unknown => Lookup::Unknown,
-                };
+            lookup = match self.engine.0.sessions.replace(leased, revision).await {
+                Ok(Replaced::Done(record, revision)) => {
+                    return Ok(Boarding::Leased(Held { record, revision }, turn));
+                }
+                Ok(Replaced::Conflict(record, revision)) => Lookup::Live(record, revision),
+                Ok(Replaced::Ended(tombstone)) => Lookup::Ended(tombstone),
+                Ok(Replaced::Unknown) => Lookup::Unknown,
+                // If it was written all the same, it is an intent that nobody has: see whether it is there.
+                Err(error) => self.read_after(error, &mut tries).await?,
+            };
         }
     }
 
@@ -622,14 +627,14 @@ impl Flight<'_> {
             .refresh
             .lease
             .as_ref()
-            .is_some_and(|lease| is_ours(lease) && until < lease.until + RENEWAL)
+            .is_some_and(|lease| is_ours(lease) && !lease.settled && until < lease.until + RENEWAL)
         {
             return Ok(held);
         }
         let confirmed = self
-            .update(held, |record| {
+            .write(held, Fence::Generation, None, |record| {
                 if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| is_ours(lease)) {
-                    lease.renewals += 1;
+                    lease.settled = false;
                     lease.until = until;
                 }
             })
@@ -692,7 +697,6 @@ impl Flight<'_> {
             let mut renewed = (*held.record).clone();
             match &mut renewed.refresh.lease {
                 Some(lease) if lease.holder == self.holder => {
-                    lease.renewals += 1;
                     lease.until = until;
                 }
                 // Taken over: there is nothing to renew, but the answer still counts if the fence holds.
@@ -806,9 +810,9 @@ impl Flight<'_> {
     /// Puts tokens and claims in place, at once, and tells everyone.
     async fn commit(&self, held: Held, verified: Verified) -> Result<Landed, Diversion> {
         let Verified { grant, sent_at, id_token, userinfo, userinfo_failure } = verified;
-        let now = self.engine.0.clock.now();
+        let entry = self.entry(HistoryEvent::Refreshed);
         let held = self
-            .update(held, |record| {
+            .write(held, Fence::Generation, Some(&entry), |record| {
                 if let Some(id_token) = &id_token {
                     record.id_token_claims = id_token.claims().clone();
                     record.sid = id_token.session_id().map(str::to_owned).or_else(|| record.sid.take());
@@ -828,8 +832,10 @@ impl Flight<'_> {
                     // Nobody writes it: if there is an idle timeout again, it does not count from long ago.
                     record.last_used = None;
                 }
-                record.refresh = RefreshState { lease: self.others_lease(record), ..RefreshState::default() };
-                record.remember(self.entry(now, HistoryEvent::Refreshed));
+                record.refresh.lease = self.others_lease(record);
+                // Losses that are counted came after this flight saved its answer: another sent the new refresh token.
+                record.refresh.recovered();
+                record.remember(entry.clone());
             })
             .await?;
         self.engine.plan_ahead(&held.record);
@@ -853,14 +859,14 @@ impl Flight<'_> {
             |wanted| wanted.min(LONGEST_RETRY_AFTER),
         );
         let now = self.engine.0.clock.now();
+        let entry = self.entry(HistoryEvent::RefreshFailed(failure.code().to_owned()));
         let settled = self
-            .update(held, |record| {
+            .write(held, Fence::Generation, Some(&entry), |record| {
                 record.refresh.lease = self.others_lease(record);
                 record.refresh.failures = record.refresh.failures.saturating_add(1);
                 record.refresh.not_before = Some(now + backoff);
                 record.refresh.asked_to_wait = asked_to_wait;
-                let what = HistoryEvent::RefreshFailed(failure.code().to_owned());
-                record.remember(self.entry(now, what));
+                record.remember(entry.clone());
             })
             .await;
         match settled {
@@ -870,9 +876,9 @@ impl Flight<'_> {
     }
 
     /// What the session's history says of this flight.
-    fn entry(&self, at: Timestamp, what: HistoryEvent) -> HistoryEntry {
+    fn entry(&self, what: HistoryEvent) -> HistoryEntry {
         HistoryEntry {
-            at,
+            at: self.engine.0.clock.now(),
             what,
             millis: millis(self.started),
             attempts: self.requests.load(Ordering::Relaxed),
@@ -882,8 +888,7 @@ impl Flight<'_> {
     /// The record of a session that this flight ends, with the flight in its history.
     fn told(&self, record: &Record, reason: EndReason) -> Record {
         let mut told = record.clone();
-        let what = HistoryEvent::RefreshFailed(reason.code().to_owned());
-        told.remember(self.entry(self.engine.0.clock.now(), what));
+        told.remember(self.entry(HistoryEvent::RefreshFailed(reason.code().to_owned())));
         told
     }
 
@@ -914,6 +919,7 @@ impl Flight<'_> {
     /// about to: it took this flight for dead and sends the token itself. What comes of that decides.
     async fn end(&self, mut held: Held, reason: EndReason) -> Diversion {
         let is_about_the_token = matches!(reason, EndReason::Refused | EndReason::OutcomeUnknown);
+        let mut tries = Tries::default();
         loop {
             if is_about_the_token
                 && self.is_displaced(&held.record)
@@ -930,6 +936,8 @@ impl Flight<'_> {
                     return Diversion::Overtaken;
                 }
                 Ok(EndedAt::Conflict(record, revision)) => Held { record, revision },
+                // If it was written all the same, the next try finds the tombstone.
+                Err(_) if tries.again().await => held,
                 Err(error) => return RefreshError::store(error).into(),
             };
         }
@@ -940,16 +948,58 @@ impl Flight<'_> {
     /// A flight that took this one for dead has counted its request already, and goes on from there.
     async fn note_lost(&self, held: Held, sent_at: Timestamp) -> Result<Held, Diversion> {
         let note = |record: &mut Record| {
-            if !self.is_displaced(record) {
+            // Once, however often the store is told.
+            let lease = record.refresh.lease.as_ref();
+            if lease.is_some_and(|lease| lease.holder == self.holder && !lease.settled) {
                 record.refresh.answer_lost(sent_at);
             }
         };
-        let held = self.try_update(held, Fence::RefreshToken, note).await?;
+        let held = self.write(held, Fence::RefreshToken, None, note).await?;
         if self.is_displaced(&held.record) { Err(Diversion::Overtaken) } else { Ok(held) }
     }
 
-    async fn update(&self, held: Held, change: impl Fn(&mut Record)) -> Result<Held, Diversion> {
-        Ok(self.try_update(held, Fence::Generation, change).await?)
+    /// Writes a change, and what the store failed to write once more, for a while. `entry`, which the change adds to the
+    /// history, tells whether it was written all the same.
+    async fn write(
+        &self,
+        mut held: Held,
+        fence: Fence,
+        entry: Option<&HistoryEntry>,
+        change: impl Fn(&mut Record),
+    ) -> Result<Held, Diversion> {
+        let mut tries = Tries::default();
+        loop {
+            let (before, error) = match self.try_update(held, fence, &change).await {
+                Ok(held) => return Ok(held),
+                Err(Unwritten::Diverted(diversion)) => return Err(diversion),
+                Err(Unwritten::Store(held, error)) => (held, error),
+            };
+            held = match self.read_after(error, &mut tries).await? {
+                Lookup::Live(record, revision)
+                    if entry.is_some_and(|entry| record.history.contains(entry)) =>
+                {
+                    return Ok(Held { record, revision });
+                }
+                Lookup::Live(record, _) if !fence.holds(&before.record, &record) => {
+                    return Err(Diversion::Overtaken);
+                }
+                Lookup::Live(record, revision) => Held { record, revision },
+                Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason).into()),
+                Lookup::Unknown => return Err(RefreshError::NotSignedIn.into()),
+            };
+        }
+    }
+
+    /// What the store holds after it failed to say whether it did as it was told; it is asked for as long as `tries` last.
+    async fn read_after(&self, mut error: StoreError, tries: &mut Tries) -> Result<Lookup, RefreshError> {
+        while tries.again().await {
+            tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "asking the store again");
+            error = match self.engine.0.sessions.read_store(self.key).await {
+                Ok(lookup) => return Ok(lookup),
+                Err(error) => error,
+            };
+        }
+        Err(RefreshError::store(error))
     }
 
     /// Writes a change of the record, on top of what others may have written meanwhile, if the fence holds: the session
@@ -979,6 +1029,22 @@ impl Flight<'_> {
                 Err(error) => return Err(Unwritten::Store(held, error)),
             };
         }
+    }
+}
+
+/// How often a store failed.
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Waits for the next try. `false`: there is none.
+    async fn again(&mut self) -> bool {
+        self.0 += 1;
+        if self.0 >= STORE_TRIES {
+            return false;
+        }
+        tokio::time::sleep(FIRST_STORE_PAUSE * 2_u32.pow(self.0 - 1)).await;
+        true
     }
 }
 

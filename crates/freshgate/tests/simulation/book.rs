@@ -70,6 +70,8 @@ pub(crate) struct Row {
     pub(crate) refresh_token: String,
     pub(crate) access_token: String,
     pub(crate) generation: u64,
+    /// How many answers count as lost.
+    pub(crate) answers_lost: u64,
     /// Whether a request may have used the refresh token, and its answer be lost.
     pub(crate) may_be_lost: bool,
 }
@@ -186,6 +188,7 @@ impl Book {
         if family(&row.refresh_token) != of || family(&row.access_token) != of {
             self.world.broken("a session keeps its user", format!("{row:?} in the session of family {of}"));
         }
+        self.check_lost(&pages, &row);
         match pages.rows.get(&key) {
             Some(Held::Live(before)) if serial(&row.refresh_token) < serial(&before.refresh_token) => {
                 let what = format!("{} was written over {}", row.refresh_token, before.refresh_token);
@@ -203,6 +206,24 @@ impl Book {
         }
         pages.unsaved.retain(|unsaved| unsaved.token != row.refresh_token);
         pages.rows.insert(key, Held::Live(row));
+    }
+
+    /// What is known counts as known, whatever the store does. Who dies or stands still takes what it knows along.
+    fn check_lost(&self, pages: &Pages, row: &Row) {
+        if self.world.dealt.crashes > 0
+            || self.world.dealt.freezes > 0
+            || self.world.dealt.skew == Skew::Beyond
+        {
+            return;
+        }
+        let is_open = |sent: &&Presentation| {
+            sent.token == row.refresh_token && matches!(sent.state, Fate::Lost | Fate::Flying)
+        };
+        let open = pages.presentations.iter().filter(is_open).count() as u64;
+        if row.answers_lost > open {
+            let what = format!("{} answers count as lost, and {open} are: {row:?}", row.answers_lost);
+            self.world.broken("no known outcome counts as lost", what);
+        }
     }
 
     /// A session ended in the store. `good`: whether the provider would have taken the refresh token that was there.

@@ -59,9 +59,29 @@ struct Family {
 }
 
 enum Met {
-    Answer(StatusCode, &'static str, Vec<u8>, Option<String>),
+    Answer { status: StatusCode, retry_after: &'static str, body: Vec<u8>, tells: Tells },
     NotSent,
     Lost,
+}
+
+/// What an answer tells of the refresh token.
+enum Tells {
+    /// That it was not used.
+    Unused,
+    /// What came of it: the next one, where it rotates.
+    All(Option<String>),
+    /// Something that cannot be read.
+    Nothing,
+}
+
+impl Met {
+    fn status(status: StatusCode) -> Self {
+        Self::Answer { status, retry_after: "", body: b"{}".to_vec(), tells: Tells::Unused }
+    }
+
+    fn json(body: &Value, tells: Tells) -> Self {
+        Self::Answer { status: StatusCode::OK, retry_after: "", body: body.to_string().into_bytes(), tells }
+    }
 }
 
 impl Provider {
@@ -145,15 +165,15 @@ impl Provider {
             return Met::Lost;
         }
         if world.fault("503", percent) {
-            return Met::Answer(StatusCode::SERVICE_UNAVAILABLE, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::SERVICE_UNAVAILABLE);
         }
         if world.fault("429", percent) {
-            return Met::Answer(
-                StatusCode::TOO_MANY_REQUESTS,
-                world.chance.pick(&["", "1", "7", "20"]),
-                b"{}".to_vec(),
-                None,
-            );
+            return Met::Answer {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                retry_after: world.chance.pick(&["", "1", "7", "20"]),
+                body: b"{}".to_vec(),
+                tells: Tells::Unused,
+            };
         }
         let answer = self.grant(&form);
         if parameter(&form, "refresh_token").is_some_and(|token| world.woke_at_use_of(&token)) {
@@ -165,7 +185,7 @@ impl Provider {
             return Met::Lost;
         }
         if world.fault("504 after it took effect", percent / 2) {
-            return Met::Answer(StatusCode::GATEWAY_TIMEOUT, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::GATEWAY_TIMEOUT);
         }
         answer
     }
@@ -256,13 +276,17 @@ impl Provider {
         if presented.is_some() {
             if world.fault("answer without access token", percent) {
                 body.as_object_mut().expect("an object").remove("access_token");
+                if refresh_token.is_none() {
+                    return Met::json(&body, Tells::Nothing);
+                }
             } else if world.fault("answer cut short", percent / 2) {
                 let mut text = body.to_string();
                 text.truncate(20);
-                return Met::Answer(StatusCode::OK, "", text.into_bytes(), None);
+                let (status, body) = (StatusCode::OK, text.into_bytes());
+                return Met::Answer { status, retry_after: "", body, tells: Tells::Nothing };
             }
         }
-        Met::Answer(StatusCode::OK, "", body.to_string().into_bytes(), refresh_token)
+        Met::json(&body, Tells::All(refresh_token))
     }
 
     async fn userinfo(self: Arc<Self>, access_token: String) -> Met {
@@ -272,10 +296,10 @@ impl Provider {
         }
         self.latency().await;
         if world.fault("userinfo 503", percent) {
-            return Met::Answer(StatusCode::SERVICE_UNAVAILABLE, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::SERVICE_UNAVAILABLE);
         }
         if world.fault("userinfo 403", percent / 2) {
-            return Met::Answer(StatusCode::FORBIDDEN, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::FORBIDDEN);
         }
         let number = crate::book::family(&access_token);
         let version = self.version(number);
@@ -285,12 +309,13 @@ impl Provider {
         }
         self.latency().await;
         let body = json!({"sub": subject, "version": version, "email": "user@example.test"});
-        Met::Answer(StatusCode::OK, "", body.to_string().into_bytes(), None)
+        Met::json(&body, Tells::Unused)
     }
 }
 
 fn refused() -> Met {
-    Met::Answer(StatusCode::BAD_REQUEST, "", br#"{"error":"invalid_grant"}"#.to_vec(), None)
+    let (status, body) = (StatusCode::BAD_REQUEST, br#"{"error":"invalid_grant"}"#.to_vec());
+    Met::Answer { status, retry_after: "", body, tells: Tells::Unused }
 }
 
 fn parameter(form: &str, name: &str) -> Option<String> {
@@ -368,15 +393,16 @@ impl Wire {
         let met = tokio::time::timeout(TIMEOUT, answer).await.unwrap_or(Met::Lost);
         under_way.settled = true;
         let (fate, rotated) = match &met {
-            Met::Answer(_, _, _, Some(rotated)) if *rotated != token => {
+            Met::Answer { tells: Tells::All(Some(rotated)), .. } if *rotated != token => {
                 (Fate::Rotated, Some(rotated.as_str()))
             }
-            Met::Lost => (Fate::Lost, None),
+            Met::Answer { tells: Tells::Nothing, .. } | Met::Lost => (Fate::Lost, None),
             _ => (Fate::MaySendAgain, None),
         };
         self.world.note(|| {
             let what = match &met {
-                Met::Answer(status, _, _, rotated) => format!("{status} {rotated:?}"),
+                Met::Answer { status, tells: Tells::All(rotated), .. } => format!("{status} {rotated:?}"),
+                Met::Answer { status, .. } => status.to_string(),
                 Met::NotSent => "not reached".into(),
                 Met::Lost => "answer lost".into(),
             };
@@ -421,12 +447,12 @@ impl Transport for Wire {
                     Met::NotSent
                 } else {
                     let document = if path == "/jwks" { keys() } else { metadata() };
-                    Met::Answer(StatusCode::OK, "", document.to_string().into_bytes(), None)
+                    Met::json(&document, Tells::Unused)
                 }
             }
         };
         match met {
-            Met::Answer(status, retry_after, body, _) => {
+            Met::Answer { status, retry_after, body, .. } => {
                 let mut headers = HeaderMap::new();
                 headers.insert("content-type", "application/json".parse().expect("a header value"));
                 if !retry_after.is_empty() {

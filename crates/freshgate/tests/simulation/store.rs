@@ -90,8 +90,9 @@ impl SharedStore {
         book::Row {
             refresh_token: text("refresh_token"),
             access_token: text("access_token"),
+            answers_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default(),
             may_be_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default() > 0
-                || record["refresh"]["lease"]["answered"] == false,
+                || record["refresh"]["lease"]["settled"] == false,
             generation: record["generation"].as_u64().unwrap_or_default(),
         }
     }
