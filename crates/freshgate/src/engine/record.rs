@@ -55,6 +55,9 @@ pub(crate) struct RefreshState {
     /// When the first of them was sent.
     #[serde(default)]
     pub(crate) first_sent_at: Option<Timestamp>,
+    /// A gateway answered in the provider's place, or the provider failed midway: the refresh token may have been used.
+    #[serde(default)]
+    pub(crate) in_doubt: bool,
     /// How many attempts failed in a row.
     pub(crate) failures: u32,
     /// Before this time nobody but a forced caller asks again.
@@ -99,6 +102,7 @@ impl RefreshState {
     pub(crate) fn answered(&mut self) {
         self.answers_lost = 0;
         self.first_sent_at = None;
+        self.in_doubt = false;
         self.settle_lease();
     }
 
@@ -118,7 +122,12 @@ impl RefreshState {
     /// Whether the refresh token may be sent now, as the provider's policy has it.
     pub(crate) fn may_be_sent(&self, policy: LostAnswer, now: Timestamp) -> bool {
         let since_first = self.first_sent_at.map_or(Duration::ZERO, |first| now.saturating_since(first));
-        policy.allows(self.answers_lost, since_first)
+        policy.allows(self.answers_lost, since_first) && (!self.in_doubt || policy.allows_in_doubt())
+    }
+
+    /// Whether the refresh token may have been used: what the provider says of it next may be due to that.
+    pub(crate) fn may_have_been_used(&self) -> bool {
+        self.answers_lost > 0 || self.in_doubt
     }
 }
 

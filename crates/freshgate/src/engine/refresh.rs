@@ -400,6 +400,21 @@ impl From<RefreshError> for Diversion {
     }
 }
 
+/// How a flight failed that the session survives.
+struct Failed {
+    failure: RefreshFailure,
+    /// When to come back, as the provider wishes.
+    retry_after: Option<Duration>,
+    /// The refresh token may have been used.
+    in_doubt: bool,
+}
+
+impl From<RefreshFailure> for Failed {
+    fn from(failure: RefreshFailure) -> Self {
+        Self { failure, retry_after: None, in_doubt: false }
+    }
+}
+
 /// A session that another flight has a lease on, as one saw it first.
 struct Watched {
     revision: Revision,
@@ -436,7 +451,7 @@ impl Flight<'_> {
             Boarding::Leased(held, turn) => (held, turn),
         };
         let (Some(provider), Some(turn)) = (self.engine.0.providers.get(&held.record.provider), turn) else {
-            return Err(self.settle_failed(held, RefreshFailure::UnknownProvider, None).await);
+            return Err(self.settle_failed(held, RefreshFailure::UnknownProvider.into()).await);
         };
         let leased = Held { record: held.record.clone(), revision: held.revision };
         tokio::select! {
@@ -463,7 +478,7 @@ impl Flight<'_> {
                         tracing::error!(session = %self.key.short(), error = &*error as &dyn Error, "a refresh answer names someone else");
                         Err(self.end(held, EndReason::IdentityChanged).await)
                     }
-                    Err(Unverified::Rejected(failure)) => Err(self.settle_failed(held, failure, None).await),
+                    Err(Unverified::Rejected(failure)) => Err(self.settle_failed(held, failure.into()).await),
                 }
             }
             TokenOutcome::Malformed(error, refresh_token) => {
@@ -472,10 +487,10 @@ impl Flight<'_> {
                     // The provider may have rotated the token and said so in what cannot be read.
                     None => self.note_lost(held, sent_at).await?,
                 };
-                Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()).into()).await)
             }
             TokenOutcome::Refused(error) => {
-                let lost_before = held.record.refresh.answers_lost > 0
+                let lost_before = held.record.refresh.may_have_been_used()
                     && lost_answer(provider, &held.record).spends_tokens();
                 tracing::warn!(session = %self.key.short(), lost_before, error = &*error as &dyn Error, "the provider refused the refresh token");
                 let reason = if lost_before { EndReason::OutcomeUnknown } else { EndReason::Refused };
@@ -486,17 +501,24 @@ impl Flight<'_> {
                 Err(self.end(held, reason).await)
             }
             TokenOutcome::Lost(error) => {
-                Err(self.settle_failed(held, RefreshFailure::AnswerLost(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::AnswerLost(error.into()).into()).await)
             }
             TokenOutcome::NotSent(error) => {
-                Err(self.settle_failed(held, RefreshFailure::Unreachable(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::Unreachable(error.into()).into()).await)
             }
-            TokenOutcome::Unavailable(error, retry_after) => {
+            TokenOutcome::Unavailable { why, may_have_acted, .. }
+                if may_have_acted && !lost_answer(provider, &held.record).allows_in_doubt() =>
+            {
+                tracing::warn!(session = %self.key.short(), error = &*why as &dyn Error, "the refresh token may have been used, and cannot be sent again");
+                Err(self.end(held, EndReason::OutcomeUnknown).await)
+            }
+            TokenOutcome::Unavailable { why, retry_after, may_have_acted } => {
                 let retry_after = retry_after.map(|retry_after| retry_after.wanted);
-                Err(self.settle_failed(held, RefreshFailure::Unavailable(error.into()), retry_after).await)
+                let failure = RefreshFailure::Unavailable(why.into());
+                Err(self.settle_failed(held, Failed { failure, retry_after, in_doubt: may_have_acted }).await)
             }
             TokenOutcome::Misconfigured(error) => {
-                Err(self.settle_failed(held, RefreshFailure::Misconfigured(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::Misconfigured(error.into()).into()).await)
             }
         }
     }
@@ -721,7 +743,7 @@ impl Flight<'_> {
     async fn save_rotated(&self, mut held: Held, refresh_token: Option<&Secret>) -> Result<Held, Diversion> {
         let provider = &held.record.provider.clone();
         let rotated = refresh_token.filter(|new| held.record.refresh_token.as_ref() != Some(*new));
-        if rotated.is_none() && held.record.refresh.answers_lost == 0 {
+        if rotated.is_none() && !held.record.refresh.may_have_been_used() {
             return Ok(held);
         }
         let mut give_up: Option<Instant> = None;
@@ -847,12 +869,8 @@ impl Flight<'_> {
     }
 
     /// Notes a failure that the session survives, and from when on it may be tried again.
-    async fn settle_failed(
-        &self,
-        held: Held,
-        failure: RefreshFailure,
-        retry_after: Option<Duration>,
-    ) -> Diversion {
+    async fn settle_failed(&self, held: Held, failed: Failed) -> Diversion {
+        let Failed { failure, retry_after, in_doubt } = failed;
         let asked_to_wait = retry_after.is_some();
         let backoff = retry_after.map_or_else(
             || self.backoff(held.record.refresh.failures),
@@ -866,6 +884,7 @@ impl Flight<'_> {
                 record.refresh.failures = record.refresh.failures.saturating_add(1);
                 record.refresh.not_before = Some(now + backoff);
                 record.refresh.asked_to_wait = asked_to_wait;
+                record.refresh.in_doubt |= in_doubt;
                 record.remember(entry.clone());
             })
             .await;

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use freshgate::session::{EndReason, SessionKey};
+use freshgate::{
+    provider::LostAnswer,
+    session::{EndReason, SessionKey},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -48,6 +51,8 @@ pub(crate) enum Fate {
     Rotated,
     /// Nobody knows.
     Lost,
+    /// The provider used it, and a gateway's failure is all that came back.
+    Hidden,
     /// Whatever came, the token may be sent again.
     MaySendAgain,
 }
@@ -133,6 +138,16 @@ impl Book {
             .iter()
             .filter(|earlier| earlier.token == token && self.is_unknown(earlier))
             .collect();
+        let sent_in_vain = |earlier: &Presentation| earlier.token == token && earlier.state == Fate::Hidden;
+        if self.world.dealt.lost_answer == LostAnswer::SignInAgain
+            && pages
+                .presentations
+                .iter()
+                .any(|earlier| sent_in_vain(earlier) && !self.is_excused(earlier.by, earlier.at))
+        {
+            let what = format!("engine {by} sends {token} again, which may have been used");
+            self.world.broken("lost answers are dealt with as the policy says", what);
+        }
         let Some(first) = unknown.first() else { return };
         let since_first = match self.world.dealt.skew {
             // Whoever reads the time of the first loss has another clock than who wrote it.
@@ -236,9 +251,25 @@ impl Book {
                 let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
                 self.world.broken("nobody with a good refresh token is signed out", what);
             }
+            self.check_reason(&pages, &row.refresh_token, reason);
             self.check_others(&pages, &row.refresh_token, by, good);
         }
         pages.rows.insert(key, Held::Ended(reason, Instant::now()));
+    }
+
+    /// A refusal of what may have been used says nothing, and is not called a refusal.
+    fn check_reason(&self, pages: &Pages, token: &str, reason: EndReason) {
+        let in_doubt = pages
+            .presentations
+            .iter()
+            .find(|sent| sent.token == token && matches!(sent.state, Fate::Lost | Fate::Hidden));
+        if let (Some(sent), EndReason::Refused) = (in_doubt, reason)
+            && self.world.dealt.rotation != Rotation::None
+            && self.world.dealt.skew != Skew::Beyond
+        {
+            let what = format!("engine {} sent {token} and had no answer, and it ended as refused", sent.by);
+            self.world.broken("an outcome that is not known is called so", what);
+        }
     }
 
     /// Nobody ends a session whose refresh token another engine has on the wire, or whose next one that holds already.

@@ -72,6 +72,8 @@ enum Tells {
     All(Option<String>),
     /// Something that cannot be read.
     Nothing,
+    /// Nothing: a gateway answers in the provider's place, which used it.
+    OfAGateway,
 }
 
 impl Met {
@@ -167,6 +169,9 @@ impl Provider {
         if world.fault("503", percent) {
             return Met::status(StatusCode::SERVICE_UNAVAILABLE);
         }
+        if world.fault("502", percent) {
+            return Met::status(StatusCode::BAD_GATEWAY);
+        }
         if world.fault("429", percent) {
             return Met::Answer {
                 status: StatusCode::TOO_MANY_REQUESTS,
@@ -185,7 +190,10 @@ impl Provider {
             return Met::Lost;
         }
         if world.fault("504 after it took effect", percent / 2) {
-            return Met::status(StatusCode::GATEWAY_TIMEOUT);
+            let used = matches!(answer, Met::Answer { tells: Tells::All(_) | Tells::Nothing, .. });
+            let tells = if used { Tells::OfAGateway } else { Tells::Unused };
+            let (status, body) = (StatusCode::GATEWAY_TIMEOUT, b"{}".to_vec());
+            return Met::Answer { status, retry_after: "", body, tells };
         }
         answer
     }
@@ -397,6 +405,7 @@ impl Wire {
                 (Fate::Rotated, Some(rotated.as_str()))
             }
             Met::Answer { tells: Tells::Nothing, .. } | Met::Lost => (Fate::Lost, None),
+            Met::Answer { tells: Tells::OfAGateway, .. } => (Fate::Hidden, None),
             _ => (Fate::MaySendAgain, None),
         };
         self.world.note(|| {
