@@ -68,9 +68,6 @@ async fn main() -> Outcome<()> {
     println!("log {} MiB", log >> 20);
 
     let started = Instant::now();
-    let due = store.due(Timestamp::from_unix_millis(i64::MAX), 20_000).await?;
-    println!("{} due refreshes found in {:?}", due.len(), started.elapsed());
-    let started = Instant::now();
     let position = store.changes_since(None).await?.position;
     for _ in 0..1000 {
         store.changes_since(Some(position)).await?;
@@ -116,7 +113,6 @@ fn row(number: u64, now: u64) -> Row {
     let index = Index {
         subject: freshgate_oidc::sha256(&(number / 3).to_be_bytes()),
         provider_session: Some(freshgate_oidc::sha256(&(number + 1).to_be_bytes())),
-        refresh_due: Some(Timestamp::from_unix_seconds(1_800_000_000 + (now * 1000 + number) as i64)),
         ends_at: Timestamp::from_unix_seconds(1_900_000_000 + number as i64),
     };
     Row { sealed: vec![number as u8; RECORD], index }

@@ -387,10 +387,6 @@ impl Store for FlakyStore {
         self.inner.of_provider_session(sid).await
     }
 
-    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
-        self.inner.due(before, limit).await
-    }
-
     async fn changes_since(&self, position: Option<Position>) -> Result<Changes, StoreError> {
         self.inner.changes_since(position).await
     }

@@ -158,7 +158,6 @@ impl Record {
         Index {
             subject: lookup_hash(issuer, &self.identity.subject),
             provider_session: self.sid.as_deref().map(|sid| lookup_hash(issuer, sid)),
-            refresh_due: self.refresh_token.as_ref().and(self.tokens.expires_at),
             ends_at: self.ends_at,
         }
     }

@@ -55,7 +55,6 @@ where
         every_session_is_listed_once_in_order
         sessions_are_found_by_subject
         sessions_are_found_by_provider_session
-        due_refreshes_come_in_order
         a_replace_moves_the_session_in_each_index
         an_end_takes_the_session_out_of_each_index
         a_sweep_forgets_what_is_over
@@ -132,10 +131,6 @@ impl Handles {
         set_of(keys)
     }
 
-    async fn due(&self, before: Timestamp, limit: usize) -> Vec<(SessionKey, Timestamp)> {
-        self.next().due(before, limit).await.expect("the store works")
-    }
-
     async fn mark(&self, name: u8, seconds: i64, keep_until: i64) -> Option<Timestamp> {
         let marked = self.next().mark([name; 32], at(seconds), at(keep_until)).await;
         marked.expect("the store works")
@@ -170,14 +165,9 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(1_800_000_000 + seconds)
 }
 
-/// A session of subject 1 and provider session 1, due at 100, over at 1000, with this content.
+/// A session of subject 1 and provider session 1, over at 1000, with this content.
 fn row(content: &[u8]) -> Row {
-    let index = Index {
-        subject: [1; 32],
-        provider_session: Some([1; 32]),
-        refresh_due: Some(at(100)),
-        ends_at: at(1000),
-    };
+    let index = Index { subject: [1; 32], provider_session: Some([1; 32]), ends_at: at(1000) };
     Row { sealed: content.to_vec(), index }
 }
 
@@ -192,12 +182,7 @@ fn logout(seconds: i64) -> Tombstone {
 }
 
 async fn an_inserted_session_is_read_as_it_was(store: Handles) {
-    let rows = [
-        row(b"full"),
-        row_with(|index| index.provider_session = None),
-        row_with(|index| index.refresh_due = None),
-        row_with(|index| (index.provider_session, index.refresh_due) = (None, None)),
-    ];
+    let rows = [row(b"full"), row_with(|index| index.provider_session = None)];
     for (number, row) in (0..).zip(&rows) {
         store.keep(key(number), row).await;
     }
@@ -416,24 +401,8 @@ async fn sessions_are_found_by_provider_session(store: Handles) {
     assert_eq!(store.of_provider_session(0).await, HashSet::new());
 }
 
-async fn due_refreshes_come_in_order(store: Handles) {
-    for (number, due) in [(1, Some(30)), (2, Some(10)), (3, None), (4, Some(20)), (5, Some(40))] {
-        store.keep(key(number), &row_with(|index| index.refresh_due = due.map(at))).await;
-    }
-    let all = [(key(2), at(10)), (key(4), at(20)), (key(1), at(30)), (key(5), at(40))];
-    assert_eq!(store.due(at(1000), 10).await, all);
-    assert_eq!(store.due(at(1000), 2).await, all[..2]);
-    assert_eq!(store.due(at(1000), 0).await, []);
-    assert_eq!(store.due(at(1000), usize::MAX).await, all);
-    assert_eq!(store.due(at(30), 10).await, all[..2], "what is due at `before` is not due before it");
-    assert_eq!(store.due(at(10), 10).await, []);
-}
-
 async fn a_replace_moves_the_session_in_each_index(store: Handles) {
     let moves = [
-        row_with(|index| index.refresh_due = Some(at(200))),
-        row_with(|index| index.refresh_due = None),
-        row_with(|index| index.refresh_due = Some(at(50))),
         row_with(|index| index.provider_session = Some([2; 32])),
         row_with(|index| index.provider_session = None),
         row_with(|index| index.provider_session = Some([3; 32])),
@@ -451,8 +420,6 @@ async fn a_replace_moves_the_session_in_each_index(store: Handles) {
             let sid = next.index.provider_session;
             assert_eq!(store.of_provider_session(value).await, here(sid == Some([value; 32])));
         }
-        let due: Vec<_> = next.index.refresh_due.map(|due| (key(1), due)).into_iter().collect();
-        assert_eq!(store.due(at(9999), 10).await, due);
     }
     // The end has moved, too.
     assert_eq!(store.sweep(at(4999), 10).await, 0);
@@ -465,11 +432,9 @@ async fn an_end_takes_the_session_out_of_each_index(store: Handles) {
     store.end(key(1), logout(5), at(2000)).await;
     assert_eq!(store.of_subject(1).await, HashSet::from([key(2)]));
     assert_eq!(store.of_provider_session(1).await, HashSet::from([key(2)]));
-    assert_eq!(store.due(at(9999), 10).await, [(key(2), at(100))]);
 }
 
 async fn a_sweep_forgets_what_is_over(store: Handles) {
-    // By `ends_at`, and by nothing else: a refresh that is long due keeps nobody from staying.
     for (number, ends_at) in [(1, 100), (2, 101), (3, 300)] {
         store.keep(key(number), &row_with(|index| index.ends_at = at(ends_at))).await;
     }
@@ -487,7 +452,6 @@ async fn a_sweep_forgets_what_is_over(store: Handles) {
     assert_eq!(store.read(key(5)).await, Found::Ended(logout(5)));
     assert_eq!(store.of_subject(1).await, HashSet::from([key(2), key(3)]));
     assert_eq!(store.of_provider_session(1).await, HashSet::from([key(2), key(3)]));
-    assert_eq!(store.due(at(9999), 10).await.len(), 2);
 }
 
 async fn a_sweep_keeps_to_its_limit(store: Handles) {
@@ -596,12 +560,12 @@ async fn rows_of_any_size_are_kept(store: Handles) {
 async fn times_of_any_size_are_kept(store: Handles) {
     // Arithmetic on a `Timestamp` saturates at these.
     let (first, last) = (Timestamp::from_unix_millis(i64::MIN), Timestamp::from_unix_millis(i64::MAX));
-    let forever = row_with(|index| (index.refresh_due, index.ends_at) = (Some(last), last));
+    let forever = row_with(|index| index.ends_at = last);
     store.keep(key(1), &forever).await;
     assert_eq!(store.read(key(1)).await, Found::Live(forever, 1));
-    let never = row_with(|index| (index.refresh_due, index.ends_at) = (Some(first), first));
+    let never = row_with(|index| index.ends_at = first);
     store.keep(key(2), &never).await;
-    assert_eq!(store.due(last, 10).await, [(key(2), first)]);
+    assert!(matches!(store.read(key(2)).await, Found::Live(..)));
     assert_eq!(store.sweep(Timestamp::from_unix_millis(i64::MAX - 1), 10).await, 1);
     assert!(matches!(store.read(key(1)).await, Found::Live(..)));
 }
@@ -722,7 +686,7 @@ async fn parallel_updates_lose_nothing(store: Handles) {
     let counter = |count: u64| Row {
         sealed: count.to_be_bytes().to_vec(),
         // Another index entry each time, so that the indexes keep step.
-        ..row_with(|index| index.refresh_due = Some(at(i64::try_from(count).expect("a small number"))))
+        ..row_with(|index| index.ends_at = at(i64::try_from(count).expect("a small number")))
     };
     store.keep(key(1), &counter(0)).await;
     let mut tasks = JoinSet::new();
@@ -750,7 +714,8 @@ async fn parallel_updates_lose_nothing(store: Handles) {
     }
     tasks.join_all().await;
     assert_eq!(store.read(key(1)).await, Found::Live(counter(TASKS * EACH), TASKS * EACH + 1));
-    assert_eq!(store.due(at(9999), 10).await, [(key(1), at(800))]);
+    assert_eq!(store.sweep(at(799), 10).await, 0);
+    assert_eq!(store.sweep(at(800), 10).await, 1);
 }
 
 async fn an_end_beats_updates_in_flight(store: Handles) {
@@ -787,7 +752,6 @@ async fn an_end_beats_updates_in_flight(store: Handles) {
         }
         assert_eq!(store.read(key(number)).await, Found::Ended(logout(5)));
         assert_eq!(store.of_subject(1).await, HashSet::new());
-        assert_eq!(store.due(at(9999), 10).await, []);
     }
 }
 
@@ -830,7 +794,7 @@ async fn an_operation_dropped_midway_is_whole(store: Handles) {
         assert!(matches!(inserted, Inserted::Done | Inserted::Exists));
         assert_eq!(store.read(key).await, Found::Live(row(b"old"), 1));
 
-        let new = Row { sealed: b"new".to_vec(), ..row_with(|index| index.refresh_due = Some(at(50))) };
+        let new = Row { sealed: b"new".to_vec(), ..row_with(|index| index.subject = [2; 32]) };
         poll_then_drop(polls, store.next().replace(key, 1, new.clone())).await;
         match store.read(key).await {
             Found::Live(there, 1) => assert_eq!(there, row(b"old")),
@@ -843,7 +807,7 @@ async fn an_operation_dropped_midway_is_whole(store: Handles) {
         };
         assert_eq!(store.read(key).await, Found::Live(new.clone(), revision));
         assert_eq!(revision, 2, "it was written once");
-        assert_eq!(store.due(at(9999), 10).await, [(key, at(50))]);
+        assert!(store.of_subject(2).await.contains(&key));
 
         poll_then_drop(polls, store.next().end(key, logout(1), at(2000), None)).await;
         let tombstone = match store.end(key, logout(2), at(2000)).await {
@@ -855,9 +819,8 @@ async fn an_operation_dropped_midway_is_whole(store: Handles) {
             Ended::Unknown => panic!("a session that was there is unknown"),
         };
         assert_eq!(store.read(key).await, Found::Ended(tombstone));
-        assert_eq!(store.of_subject(1).await, HashSet::new());
+        assert_eq!(store.of_subject(2).await, HashSet::new());
         assert_eq!(store.of_provider_session(1).await, HashSet::new());
-        assert_eq!(store.due(at(9999), 10).await, []);
     }
 }
 

@@ -44,7 +44,6 @@ struct Contents {
     entries: BTreeMap<SessionKey, Entry>,
     by_subject: BTreeSet<([u8; 32], SessionKey)>,
     by_provider_session: BTreeSet<([u8; 32], SessionKey)>,
-    by_refresh_due: BTreeSet<(Timestamp, SessionKey)>,
     /// Live sessions by `ends_at`, tombstones by `keep_until`.
     by_forget_at: BTreeSet<(Timestamp, SessionKey)>,
     marks: BTreeMap<[u8; 32], (Timestamp, KeepUntil)>,
@@ -69,9 +68,6 @@ impl Contents {
         if let Some(sid) = row.index.provider_session {
             self.by_provider_session.insert((sid, key));
         }
-        if let Some(due) = row.index.refresh_due {
-            self.by_refresh_due.insert((due, key));
-        }
         self.entries.insert(key, Entry::Live(row, revision));
         self.note(Change::Written(key, revision));
     }
@@ -90,9 +86,6 @@ impl Contents {
                 self.by_forget_at.remove(&(row.index.ends_at, key));
                 if let Some(sid) = row.index.provider_session {
                     self.by_provider_session.remove(&(sid, key));
-                }
-                if let Some(due) = row.index.refresh_due {
-                    self.by_refresh_due.remove(&(due, key));
                 }
             }
             Entry::Ended(_, keep_until, _) => {
@@ -219,12 +212,6 @@ impl Store for MemoryStore {
 
     async fn of_provider_session(&self, sid: [u8; 32]) -> Result<Vec<SessionKey>, StoreError> {
         Ok(keys_under(&self.contents().by_provider_session, sid))
-    }
-
-    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
-        let contents = self.contents();
-        let due = contents.by_refresh_due.iter().take_while(|(due, _)| *due < before);
-        Ok(due.take(limit).map(|&(due, key)| (key, due)).collect())
     }
 
     async fn mark(

@@ -50,8 +50,6 @@ pub struct Index {
     pub subject: [u8; 32],
     /// SHA-256 over issuer and the provider's session id (`sid`), where there is one.
     pub provider_session: Option<[u8; 32]>,
-    /// When a refresh is due, if one ever is.
-    pub refresh_due: Option<Timestamp>,
     /// When the session ends at the latest; afterwards the store may forget it.
     pub ends_at: Timestamp,
 }
@@ -242,9 +240,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// The keys of all live sessions of one session at the provider ([`Index::provider_session`]).
     async fn of_provider_session(&self, sid: [u8; 32]) -> Result<Vec<SessionKey>, StoreError>;
-
-    /// Live sessions whose `refresh_due` is earlier than `before`, the earliest first, `limit` at most.
-    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError>;
 
     /// Remembers under `name`, a hash, that something happened at `at`, until `keep_until` at least. Yields what was
     /// remembered before: of several times the latest counts, of those to keep it until as well. No session is touched,

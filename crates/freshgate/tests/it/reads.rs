@@ -120,11 +120,6 @@ impl Store for Counted {
         self.store.of_provider_session(sid).await
     }
 
-    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
-        self.count(|cost| &mut cost.searches);
-        self.store.due(before, limit).await
-    }
-
     async fn mark(
         &self,
         name: [u8; 32],

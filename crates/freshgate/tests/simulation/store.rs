@@ -204,11 +204,6 @@ impl Store for SharedStore {
         self.operation(async move { this.rows.of_provider_session(sid).await }).await
     }
 
-    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
-        let this = self.clone();
-        self.operation(async move { this.rows.due(before, limit).await }).await
-    }
-
     async fn mark(
         &self,
         name: [u8; 32],

@@ -133,10 +133,6 @@ impl Store for SqliteStore {
         self.0.readers.run(move |connection| operations::of_provider_session(connection, &sid)).await
     }
 
-    async fn due(&self, before: Timestamp, limit: usize) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
-        self.0.readers.run(move |connection| operations::due(connection, before, limit)).await
-    }
-
     async fn mark(
         &self,
         name: [u8; 32],

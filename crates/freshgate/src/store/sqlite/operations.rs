@@ -17,8 +17,8 @@ type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn insert(connection: &Connection, key: SessionKey, row: &Row) -> Result<Inserted> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO session (key, forget_at, revision, subject, provider_session, refresh_due, sealed)
-         VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+        "INSERT INTO session (key, forget_at, revision, subject, provider_session, sealed)
+         VALUES (?1, ?2, 1, ?3, ?4, ?5) ON CONFLICT (key) DO NOTHING",
     )?;
     let Row { sealed, index } = row;
     let inserted = insert.execute(params![
@@ -26,7 +26,6 @@ pub(super) fn insert(connection: &Connection, key: SessionKey, row: &Row) -> Res
         index.ends_at.as_unix_millis(),
         index.subject,
         index.provider_session,
-        index.refresh_due.map(Timestamp::as_unix_millis),
         sealed,
     ])?;
     if inserted == 1 {
@@ -40,7 +39,7 @@ pub(super) fn insert(connection: &Connection, key: SessionKey, row: &Row) -> Res
 
 pub(super) fn read(connection: &Connection, key: SessionKey) -> Result<Found> {
     let mut read = connection.prepare_cached(
-        "SELECT forget_at, revision, subject, provider_session, refresh_due, end_reason, ended_at, sealed
+        "SELECT forget_at, revision, subject, provider_session, end_reason, ended_at, sealed
          FROM session WHERE key = ?1",
     )?;
     let found = read.query_row([key.as_bytes()], found);
@@ -50,16 +49,12 @@ pub(super) fn read(connection: &Connection, key: SessionKey) -> Result<Found> {
 /// What the columns say that [`read`] asks for.
 fn found(columns: &rusqlite::Row<'_>) -> Result<Found> {
     let Some(revision) = columns.get::<_, Option<i64>>(1)? else {
-        let tombstone = Tombstone { reason: end_reason(columns, 5)?, ended_at: time(columns, 6)? };
+        let tombstone = Tombstone { reason: end_reason(columns, 4)?, ended_at: time(columns, 5)? };
         return Ok(Found::Ended(tombstone));
     };
-    let index = Index {
-        subject: columns.get(2)?,
-        provider_session: columns.get(3)?,
-        refresh_due: columns.get::<_, Option<i64>>(4)?.map(Timestamp::from_unix_millis),
-        ends_at: time(columns, 0)?,
-    };
-    Ok(Found::Live(Row { sealed: columns.get(7)?, index }, unsigned(revision)))
+    let index =
+        Index { subject: columns.get(2)?, provider_session: columns.get(3)?, ends_at: time(columns, 0)? };
+    Ok(Found::Live(Row { sealed: columns.get(6)?, index }, unsigned(revision)))
 }
 
 pub(super) fn replace(
@@ -72,18 +67,17 @@ pub(super) fn replace(
     // Nearly every update leaves the user, the provider's session and the end as they were. SQLite writes to the indexes
     // of all columns that an UPDATE names, changed or not, so the usual one names none of these.
     let mut usual = connection.prepare_cached(
-        "UPDATE session SET revision = revision + 1, refresh_due = ?3, sealed = ?4
-         WHERE key = ?1 AND revision = ?2 AND subject = ?5 AND provider_session IS ?6 AND forget_at = ?7",
+        "UPDATE session SET revision = revision + 1, sealed = ?3
+         WHERE key = ?1 AND revision = ?2 AND subject = ?4 AND provider_session IS ?5 AND forget_at = ?6",
     )?;
     let mut any = connection.prepare_cached(
-        "UPDATE session SET revision = revision + 1, refresh_due = ?3, sealed = ?4,
-                subject = ?5, provider_session = ?6, forget_at = ?7
+        "UPDATE session SET revision = revision + 1, sealed = ?3,
+                subject = ?4, provider_session = ?5, forget_at = ?6
          WHERE key = ?1 AND revision = ?2",
     )?;
     let values = params![
         key.as_bytes(),
         signed(expected),
-        index.refresh_due.map(Timestamp::as_unix_millis),
         sealed,
         index.subject,
         index.provider_session,
@@ -152,12 +146,10 @@ pub(super) fn end_at(
 }
 
 pub(super) const LIST: &str =
-    "SELECT forget_at, revision, subject, provider_session, refresh_due, end_reason, ended_at, sealed, key, note
+    "SELECT forget_at, revision, subject, provider_session, end_reason, ended_at, sealed, key, note
      FROM session WHERE key > ?1 ORDER BY key LIMIT ?2";
 pub(super) const OF_SUBJECT: &str = "SELECT key FROM session WHERE subject = ?1";
 pub(super) const OF_PROVIDER_SESSION: &str = "SELECT key FROM session WHERE provider_session = ?1";
-pub(super) const DUE: &str =
-    "SELECT key, refresh_due FROM session WHERE refresh_due < ?1 ORDER BY refresh_due LIMIT ?2";
 pub(super) const SWEEP: &str = "DELETE FROM session WHERE rowid IN
     (SELECT rowid FROM session WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
 pub(super) const SWEEP_MARKS: &str = "DELETE FROM mark WHERE name IN
@@ -176,10 +168,10 @@ pub(super) fn list(
     while let Some(columns) = rows.next()? {
         let listed = match found(columns)? {
             Found::Live(row, revision) => Listed::Live(row, revision),
-            Found::Ended(tombstone) => Listed::Ended(tombstone, columns.get(9)?),
+            Found::Ended(tombstone) => Listed::Ended(tombstone, columns.get(8)?),
             Found::Unknown => continue,
         };
-        page.push((session_key(columns, 8)?, listed));
+        page.push((session_key(columns, 7)?, listed));
     }
     Ok(page)
 }
@@ -193,18 +185,6 @@ pub(super) fn of_provider_session(connection: &Connection, sid: &[u8; 32]) -> Re
         .prepare_cached(OF_PROVIDER_SESSION)?
         .query_map([sid], |columns| session_key(columns, 0))?
         .collect()
-}
-
-pub(super) fn due(
-    connection: &Connection,
-    before: Timestamp,
-    limit: usize,
-) -> Result<Vec<(SessionKey, Timestamp)>> {
-    let mut due = connection.prepare_cached(DUE)?;
-    let due = due.query_map(params![before.as_unix_millis(), signed(limit as u64)], |columns| {
-        Ok((session_key(columns, 0)?, time(columns, 1)?))
-    })?;
-    due.collect()
 }
 
 pub(super) fn mark(

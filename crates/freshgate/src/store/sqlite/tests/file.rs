@@ -29,7 +29,6 @@ fn each_question_is_answered_from_its_index() {
         (operations::LIST, "USING INDEX sqlite_autoindex_session_1"),
         (operations::OF_SUBJECT, "USING COVERING INDEX session_by_subject"),
         (operations::OF_PROVIDER_SESSION, "USING COVERING INDEX session_by_provider_session"),
-        (operations::DUE, "USING COVERING INDEX session_by_refresh_due"),
         (operations::SWEEP, "USING COVERING INDEX session_by_forget_at"),
         (operations::SWEEP_MARKS, "USING COVERING INDEX mark_by_forget_at"),
     ] {

@@ -27,12 +27,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn row(content: impl Into<Vec<u8>>) -> Row {
-    let index = Index {
-        subject: [1; 32],
-        provider_session: Some([2; 32]),
-        refresh_due: Some(at(100)),
-        ends_at: at(1000),
-    };
+    let index = Index { subject: [1; 32], provider_session: Some([2; 32]), ends_at: at(1000) };
     Row { sealed: content.into(), index }
 }
 

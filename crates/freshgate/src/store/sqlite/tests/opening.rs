@@ -176,7 +176,9 @@ async fn a_file_of_the_first_schema_is_brought_up_to_date() {
     }
 
     let store = open(&path);
-    assert_eq!(ask::<i32>(&path, "PRAGMA user_version"), 3);
+    assert_eq!(ask::<i32>(&path, "PRAGMA user_version"), 4);
+    let indexes = "SELECT count(*) FROM sqlite_schema WHERE name = 'session_by_refresh_due'";
+    assert_eq!(ask::<i64>(&path, indexes), 0);
     assert_eq!(store.read(key(1)).await.unwrap(), Found::Live(row(vec![7; 5000]), 3));
     assert_eq!(store.read(key(2)).await.unwrap(), Found::Ended(TOMBSTONE));
     store.end(key(1), TOMBSTONE, at(2000), Some(b"note".to_vec())).await.unwrap();
