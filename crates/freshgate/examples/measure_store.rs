@@ -38,7 +38,7 @@ async fn main() -> Outcome<()> {
 
     let started = Instant::now();
     spread(&store, 256, sessions, |store, number| async move {
-        store.insert(key(number), row(number, 0)).await.map(drop)
+        store.insert(key(number), row(number)).await.map(drop)
     })
     .await?;
     println!(
@@ -100,7 +100,7 @@ async fn read(store: SqliteStore, number: u64) -> Result<(), StoreError> {
 
 async fn update(store: SqliteStore, number: u64) -> Result<(), StoreError> {
     if let Found::Live(_, revision) = store.read(key(number)).await? {
-        store.replace(key(number), revision, row(number, revision)).await?;
+        store.replace(key(number), revision, row(number)).await?;
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ fn key(number: u64) -> SessionKey {
     SessionKey::from_bytes(freshgate_oidc::sha256(&number.to_be_bytes()))
 }
 
-fn row(number: u64, now: u64) -> Row {
+fn row(number: u64) -> Row {
     let index = Index {
         subject: freshgate_oidc::sha256(&(number / 3).to_be_bytes()),
         provider_session: Some(freshgate_oidc::sha256(&(number + 1).to_be_bytes())),

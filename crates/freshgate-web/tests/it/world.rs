@@ -406,6 +406,14 @@ impl Store for FlakyStore {
         self.inner.marked(name).await
     }
 
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        self.inner.ending(until, limit).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.inner.sweep(now, limit).await
     }

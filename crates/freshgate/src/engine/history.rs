@@ -204,8 +204,9 @@ impl Engine {
         }
     }
 
-    /// A session whose lifetime is over, or that nobody uses, has ended, though nobody may have noticed yet.
-    fn over(&self, record: &Record) -> Option<Tombstone> {
+    /// Whether and why the time of a session is over; then it has ended, though nobody may have noticed yet. Whoever comes
+    /// upon such a session ends it.
+    pub(super) fn over(&self, record: &Record) -> Option<Tombstone> {
         super::idle::over(record, self.0.clock.now(), &self.0.policy)
     }
 }

@@ -6,6 +6,7 @@
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
 //! - `channels.rs`: logouts that a provider tells us of; `idle.rs`: sessions that nobody uses
 //! - `revoking.rs`: refresh tokens of ended sessions, taken back at the provider
+//! - `house.rs`: sessions whose time is over, and what is left of ended ones
 //! - `neighbours.rs`: what other engines do on the same store
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
@@ -14,6 +15,7 @@ mod channels;
 mod ending;
 mod flights;
 mod history;
+mod house;
 mod idle;
 mod login;
 mod neighbours;
@@ -22,10 +24,10 @@ mod refresh;
 mod revoking;
 mod sessions;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::broadcast;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 pub use ahead::InUse;
 pub use channels::{BackChannelError, FrontChannelError};
@@ -51,11 +53,6 @@ use flights::Flights;
 use idle::UsesUnderWay;
 use revoking::Revocations;
 use sessions::{Lookup, Sessions};
-
-/// How often expired rows are swept out of the store.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How many rows one sweep removes at most before it lets others write.
-const SWEEP_BATCH: usize = 500;
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -203,27 +200,6 @@ impl Engine {
     /// How many sessions have a refresh under way.
     pub fn refreshes_under_way(&self) -> usize {
         self.0.flights.len()
-    }
-
-    /// Sweeps what is over out of the store until `stop`. Spawn it once.
-    pub async fn keep_house(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            loop {
-                match self.0.store.sweep(self.0.clock.now(), SWEEP_BATCH).await {
-                    Ok(swept) if swept == SWEEP_BATCH => continue,
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "expired sessions could not be swept"
-                        );
-                        break;
-                    }
-                }
-            }
-        }
     }
 
     /// Starts work that no caller may cancel; [`Engine::finish`] waits for it.

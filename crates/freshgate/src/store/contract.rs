@@ -57,7 +57,8 @@ where
         sessions_are_found_by_provider_session
         a_replace_moves_the_session_in_each_index
         an_end_takes_the_session_out_of_each_index
-        a_sweep_forgets_what_is_over
+        sessions_that_end_come_in_order
+        a_sweep_forgets_tombstones_alone
         a_sweep_keeps_to_its_limit
         a_tombstone_stays_until_the_latest_time_asked_for
         what_was_forgotten_can_be_kept_anew
@@ -138,6 +139,10 @@ impl Handles {
 
     async fn marked(&self, name: u8) -> Option<Timestamp> {
         self.next().marked([name; 32]).await.expect("the store works")
+    }
+
+    async fn ending(&self, until: Timestamp, limit: usize) -> Vec<(SessionKey, Timestamp)> {
+        self.next().ending(until, limit).await.expect("the store works")
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> usize {
@@ -339,8 +344,8 @@ async fn a_note_stays_with_its_tombstone(store: Handles) {
     assert_eq!(store.read(key(1)).await, Found::Ended(logout(5)));
 
     // It is forgotten with its tombstone.
-    assert_eq!(store.sweep(at(2000), 10).await, 5);
-    assert_eq!(store.list(None, 10).await, []);
+    assert_eq!(store.sweep(at(2000), 10).await, 4);
+    assert_eq!(store.list(None, 10).await, [(key(3), Listed::Live(row(b"row"), 1))]);
 }
 
 async fn every_session_is_listed_once_in_order(store: Handles) {
@@ -414,6 +419,7 @@ async fn a_replace_moves_the_session_in_each_index(store: Handles) {
     for (revision, next) in (1..).zip(&moves) {
         assert_eq!(store.replace(key(1), revision, next).await, Replaced::Done(revision + 1));
         assert_eq!(store.read(key(1)).await, Found::Live(next.clone(), revision + 1));
+        assert_eq!(store.ending(at(9999), 10).await, [(key(1), next.index.ends_at)]);
         for value in 0..4 {
             let here = |yes: bool| if yes { HashSet::from([key(1)]) } else { HashSet::new() };
             assert_eq!(store.of_subject(value).await, here(next.index.subject == [value; 32]));
@@ -421,9 +427,6 @@ async fn a_replace_moves_the_session_in_each_index(store: Handles) {
             assert_eq!(store.of_provider_session(value).await, here(sid == Some([value; 32])));
         }
     }
-    // The end has moved, too.
-    assert_eq!(store.sweep(at(4999), 10).await, 0);
-    assert_eq!(store.sweep(at(5000), 10).await, 1);
 }
 
 async fn an_end_takes_the_session_out_of_each_index(store: Handles) {
@@ -432,10 +435,28 @@ async fn an_end_takes_the_session_out_of_each_index(store: Handles) {
     store.end(key(1), logout(5), at(2000)).await;
     assert_eq!(store.of_subject(1).await, HashSet::from([key(2)]));
     assert_eq!(store.of_provider_session(1).await, HashSet::from([key(2)]));
+    assert_eq!(store.ending(at(9999), 10).await, [(key(2), at(1000))]);
 }
 
-async fn a_sweep_forgets_what_is_over(store: Handles) {
-    for (number, ends_at) in [(1, 100), (2, 101), (3, 300)] {
+async fn sessions_that_end_come_in_order(store: Handles) {
+    for (number, ends_at) in [(1, 30), (2, 10), (4, 20), (5, 40)] {
+        store.keep(key(number), &row_with(|index| index.ends_at = at(ends_at))).await;
+    }
+    // One that has ended does not end again, whenever it is forgotten.
+    store.keep(key(3), &row_with(|index| index.ends_at = at(15))).await;
+    store.end(key(3), logout(5), at(15)).await;
+    let all = [(key(2), at(10)), (key(4), at(20)), (key(1), at(30)), (key(5), at(40))];
+    assert_eq!(store.ending(at(1000), 10).await, all);
+    assert_eq!(store.ending(at(1000), 2).await, all[..2]);
+    assert_eq!(store.ending(at(1000), 0).await, []);
+    assert_eq!(store.ending(at(1000), usize::MAX).await, all);
+    assert_eq!(store.ending(at(30), 10).await, all[..3], "what ends at `until` is among them");
+    assert_eq!(store.ending(at(9), 10).await, []);
+}
+
+async fn a_sweep_forgets_tombstones_alone(store: Handles) {
+    // A session lives until somebody ends it, however long ago it should have.
+    for (number, ends_at) in [(1, 50), (2, 101), (3, 300)] {
         store.keep(key(number), &row_with(|index| index.ends_at = at(ends_at))).await;
     }
     store.keep(key(4), &row_with(|index| index.ends_at = at(300))).await;
@@ -443,27 +464,28 @@ async fn a_sweep_forgets_what_is_over(store: Handles) {
     store.end(key(5), logout(5), at(101)).await;
 
     assert_eq!(store.sweep(at(99), 10).await, 0);
-    assert_eq!(store.sweep(at(100), 10).await, 2);
+    assert_eq!(store.sweep(at(100), 10).await, 1);
     assert_eq!(store.sweep(at(100), 10).await, 0);
-    for gone in [1, 4] {
-        assert_eq!(store.read(key(gone)).await, Found::Unknown);
+    assert_eq!(store.read(key(4)).await, Found::Unknown);
+    for lives in [1, 2, 3] {
+        assert!(matches!(store.read(key(lives)).await, Found::Live(..)));
     }
-    assert!(matches!(store.read(key(2)).await, Found::Live(..)));
     assert_eq!(store.read(key(5)).await, Found::Ended(logout(5)));
-    assert_eq!(store.of_subject(1).await, HashSet::from([key(2), key(3)]));
-    assert_eq!(store.of_provider_session(1).await, HashSet::from([key(2), key(3)]));
+    assert_eq!(store.sweep(at(9999), 10).await, 1);
+    assert_eq!(store.of_subject(1).await, HashSet::from([key(1), key(2), key(3)]));
+    assert_eq!(store.of_provider_session(1).await, HashSet::from([key(1), key(2), key(3)]));
 }
 
 async fn a_sweep_keeps_to_its_limit(store: Handles) {
     for number in 0..7 {
-        store.keep(key(number), &row_with(|index| index.ends_at = at(10))).await;
+        store.end(key(number), logout(5), at(10)).await;
     }
     let mut swept = Vec::new();
     for limit in [3, 0, 3, 3] {
         swept.push(store.sweep(at(10), limit).await);
     }
     assert_eq!(swept, [3, 0, 3, 1]);
-    assert_eq!(store.of_subject(1).await, HashSet::new());
+    assert_eq!(store.list(None, 10).await, []);
 }
 
 async fn a_tombstone_stays_until_the_latest_time_asked_for(store: Handles) {
@@ -479,6 +501,7 @@ async fn a_tombstone_stays_until_the_latest_time_asked_for(store: Handles) {
 async fn what_was_forgotten_can_be_kept_anew(store: Handles) {
     store.keep(key(1), &row(b"1")).await;
     store.replace(key(1), 1, &row(b"2")).await;
+    store.end(key(1), logout(5), at(1000)).await;
     store.end(key(2), logout(5), at(1000)).await;
     assert_eq!(store.sweep(at(1000), 10).await, 2);
     for number in [1, 2] {
@@ -566,8 +589,8 @@ async fn times_of_any_size_are_kept(store: Handles) {
     let never = row_with(|index| index.ends_at = first);
     store.keep(key(2), &never).await;
     assert!(matches!(store.read(key(2)).await, Found::Live(..)));
-    assert_eq!(store.sweep(Timestamp::from_unix_millis(i64::MAX - 1), 10).await, 1);
-    assert!(matches!(store.read(key(1)).await, Found::Live(..)));
+    assert_eq!(store.ending(last, 10).await, [(key(2), first), (key(1), last)]);
+    assert_eq!(store.ending(first, 10).await, [(key(2), first)]);
 }
 
 async fn every_change_is_told_in_order(store: Handles) {
@@ -714,8 +737,7 @@ async fn parallel_updates_lose_nothing(store: Handles) {
     }
     tasks.join_all().await;
     assert_eq!(store.read(key(1)).await, Found::Live(counter(TASKS * EACH), TASKS * EACH + 1));
-    assert_eq!(store.sweep(at(799), 10).await, 0);
-    assert_eq!(store.sweep(at(800), 10).await, 1);
+    assert_eq!(store.ending(at(9999), 10).await, [(key(1), at(800))]);
 }
 
 async fn an_end_beats_updates_in_flight(store: Handles) {
@@ -757,7 +779,7 @@ async fn an_end_beats_updates_in_flight(store: Handles) {
 
 async fn parallel_sweeps_count_each_session_once(store: Handles) {
     for number in 0..100 {
-        store.keep(key(number), &row_with(|index| index.ends_at = at(10))).await;
+        store.end(key(number), logout(5), at(10)).await;
     }
     let mut tasks = JoinSet::new();
     for _ in 0..8 {
@@ -821,6 +843,7 @@ async fn an_operation_dropped_midway_is_whole(store: Handles) {
         assert_eq!(store.read(key).await, Found::Ended(tombstone));
         assert_eq!(store.of_subject(2).await, HashSet::new());
         assert_eq!(store.of_provider_session(1).await, HashSet::new());
+        assert_eq!(store.ending(at(9999), 10).await, []);
     }
 }
 

@@ -44,8 +44,10 @@ struct Contents {
     entries: BTreeMap<SessionKey, Entry>,
     by_subject: BTreeSet<([u8; 32], SessionKey)>,
     by_provider_session: BTreeSet<([u8; 32], SessionKey)>,
-    /// Live sessions by `ends_at`, tombstones by `keep_until`.
-    by_forget_at: BTreeSet<(Timestamp, SessionKey)>,
+    /// Live sessions by `ends_at`.
+    by_end: BTreeSet<(Timestamp, SessionKey)>,
+    /// Tombstones by `keep_until`.
+    by_keep_until: BTreeSet<(Timestamp, SessionKey)>,
     marks: BTreeMap<[u8; 32], (Timestamp, KeepUntil)>,
     marks_by_forget_at: BTreeSet<(KeepUntil, [u8; 32])>,
     /// The last writes, oldest first; the newest is at `written`.
@@ -64,7 +66,7 @@ type KeepUntil = Timestamp;
 impl Contents {
     fn keep(&mut self, key: SessionKey, row: Arc<Row>, revision: Revision) {
         self.by_subject.insert((row.index.subject, key));
-        self.by_forget_at.insert((row.index.ends_at, key));
+        self.by_end.insert((row.index.ends_at, key));
         if let Some(sid) = row.index.provider_session {
             self.by_provider_session.insert((sid, key));
         }
@@ -73,7 +75,7 @@ impl Contents {
     }
 
     fn keep_tombstone(&mut self, key: SessionKey, tombstone: Tombstone, keep_until: KeepUntil, note: Note) {
-        self.by_forget_at.insert((keep_until, key));
+        self.by_keep_until.insert((keep_until, key));
         self.entries.insert(key, Entry::Ended(tombstone, keep_until, note));
         self.note(Change::Ended(key));
     }
@@ -83,13 +85,13 @@ impl Contents {
         match &entry {
             Entry::Live(row, _) => {
                 self.by_subject.remove(&(row.index.subject, key));
-                self.by_forget_at.remove(&(row.index.ends_at, key));
+                self.by_end.remove(&(row.index.ends_at, key));
                 if let Some(sid) = row.index.provider_session {
                     self.by_provider_session.remove(&(sid, key));
                 }
             }
             Entry::Ended(_, keep_until, _) => {
-                self.by_forget_at.remove(&(*keep_until, key));
+                self.by_keep_until.remove(&(*keep_until, key));
             }
         }
         Some(entry)
@@ -156,8 +158,8 @@ impl Store for MemoryStore {
                 let (first, before) = (*first, *kept_until);
                 let until = before.max(keep_until);
                 *kept_until = until;
-                contents.by_forget_at.remove(&(before, key));
-                contents.by_forget_at.insert((until, key));
+                contents.by_keep_until.remove(&(before, key));
+                contents.by_keep_until.insert((until, key));
                 return Ok(Ended::Before(first));
             }
             Some(Entry::Live(row, _)) => Some(Arc::clone(row)),
@@ -236,9 +238,19 @@ impl Store for MemoryStore {
         Ok(self.contents().marks.get(&name).map(|(at, _)| *at))
     }
 
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        let contents = self.contents();
+        let ending = contents.by_end.iter().take_while(|(ends_at, _)| *ends_at <= until);
+        Ok(ending.take(limit).map(|&(ends_at, key)| (key, ends_at)).collect())
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut contents = self.contents();
-        let over = contents.by_forget_at.iter().take_while(|(forget_at, _)| *forget_at <= now);
+        let over = contents.by_keep_until.iter().take_while(|(keep_until, _)| *keep_until <= now);
         let over: Vec<SessionKey> = over.take(limit).map(|&(_, key)| key).collect();
         for key in &over {
             contents.take(*key);

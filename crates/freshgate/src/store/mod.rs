@@ -6,8 +6,8 @@
 //! Beside sessions a store remembers marks, for what must be known of the past across processes and restarts: that a
 //! logout token was used, that a user signed out. They are hashes with a time.
 //!
-//! A store has no clock and no opinion: a session that is past its `ends_at` is served until [`Store::sweep`] forgets
-//! it, and whether it may still be used is for the engine to say.
+//! A store has no clock and no opinion: a session that is past its `ends_at` is served until somebody ends it, and whether
+//! it may still be used is for the engine to say.
 
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
@@ -50,7 +50,7 @@ pub struct Index {
     pub subject: [u8; 32],
     /// SHA-256 over issuer and the provider's session id (`sid`), where there is one.
     pub provider_session: Option<[u8; 32]>,
-    /// When the session ends at the latest; afterwards the store may forget it.
+    /// When to see whether the session is over: [`Store::ending`] finds it by that.
     pub ends_at: Timestamp,
 }
 
@@ -254,8 +254,17 @@ pub trait Store: Send + Sync + 'static {
     /// When what is remembered under `name` happened. `None`: nothing is, or it was swept.
     async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Forgets up to `limit` sessions whose `ends_at`, and tombstones and marks whose `keep_until`, is `now` or earlier;
-    /// tells how many went. Other writes wait meanwhile: ask for some hundreds at a time, again and again.
+    /// Live sessions whose `ends_at` is `until` or earlier, the earliest first, `limit` at most.
+    ///
+    /// Costs what it yields, however many sessions there are.
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError>;
+
+    /// Forgets up to `limit` tombstones and marks whose `keep_until` is `now` or earlier; tells how many went. Other writes wait
+    /// meanwhile: ask for some hundreds at a time, again and again. A session that lives is never forgotten.
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// What was written since `position`, by whichever process: for a cache of rows, and to tell of sessions that another

@@ -3,6 +3,7 @@
 mod ahead;
 mod counting;
 mod history;
+mod house;
 mod idle;
 mod login;
 mod logout;

@@ -135,6 +135,15 @@ impl Store for Counted {
         self.store.marked(name).await
     }
 
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        self.count(|cost| &mut cost.searches);
+        self.store.ending(until, limit).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.count(|cost| &mut cost.writes);
         self.store.sweep(now, limit).await

@@ -219,6 +219,15 @@ impl Store for SharedStore {
         self.operation(async move { this.rows.marked(name).await }).await
     }
 
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.ending(until, limit).await }).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let this = self.clone();
         self.operation(async move { this.rows.sweep(now, limit).await }).await

@@ -146,6 +146,14 @@ impl Store for SqliteStore {
         self.0.readers.run(move |connection| operations::marked(connection, &name)).await
     }
 
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        self.0.readers.run(move |connection| operations::ending(connection, until, limit)).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.0.writer.run(move |connection| operations::sweep(connection, now, limit)).await
     }

@@ -150,8 +150,12 @@ pub(super) const LIST: &str =
      FROM session WHERE key > ?1 ORDER BY key LIMIT ?2";
 pub(super) const OF_SUBJECT: &str = "SELECT key FROM session WHERE subject = ?1";
 pub(super) const OF_PROVIDER_SESSION: &str = "SELECT key FROM session WHERE provider_session = ?1";
-pub(super) const SWEEP: &str = "DELETE FROM session WHERE rowid IN
-    (SELECT rowid FROM session WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
+// What has a subject lives, what has a reason has ended. The revision would say so too, but an index that depended on it
+// would be written at each update.
+pub(super) const ENDING: &str = "SELECT key, forget_at FROM session
+    WHERE subject IS NOT NULL AND forget_at <= ?1 ORDER BY forget_at LIMIT ?2";
+pub(super) const SWEEP: &str = "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session
+    WHERE end_reason IS NOT NULL AND forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
 pub(super) const SWEEP_MARKS: &str = "DELETE FROM mark WHERE name IN
     (SELECT name FROM mark WHERE forget_at <= ?1 ORDER BY forget_at LIMIT ?2)";
 
@@ -205,6 +209,18 @@ pub(super) fn mark(
 pub(super) fn marked(connection: &Connection, name: &[u8; 32]) -> Result<Option<Timestamp>> {
     let mut marked = connection.prepare_cached("SELECT at FROM mark WHERE name = ?1")?;
     marked.query_row([name], |columns| time(columns, 0)).optional()
+}
+
+pub(super) fn ending(
+    connection: &Connection,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<(SessionKey, Timestamp)>> {
+    let mut ending = connection.prepare_cached(ENDING)?;
+    let ending = ending.query_map(params![until.as_unix_millis(), signed(limit as u64)], |columns| {
+        Ok((session_key(columns, 0)?, time(columns, 1)?))
+    })?;
+    ending.collect()
 }
 
 /// The one operation with two statements that write: each is whole by itself.

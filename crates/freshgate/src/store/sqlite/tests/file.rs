@@ -29,7 +29,8 @@ fn each_question_is_answered_from_its_index() {
         (operations::LIST, "USING INDEX sqlite_autoindex_session_1"),
         (operations::OF_SUBJECT, "USING COVERING INDEX session_by_subject"),
         (operations::OF_PROVIDER_SESSION, "USING COVERING INDEX session_by_provider_session"),
-        (operations::SWEEP, "USING COVERING INDEX session_by_forget_at"),
+        (operations::ENDING, "USING INDEX session_by_end"),
+        (operations::SWEEP, "USING INDEX session_by_keep_until"),
         (operations::SWEEP_MARKS, "USING COVERING INDEX mark_by_forget_at"),
     ] {
         let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
@@ -62,7 +63,8 @@ async fn an_ended_session_is_overwritten() {
     let store = open(&path);
     store.end(key(1), TOMBSTONE, at(2000), None).await.unwrap();
     store.end(key(2), TOMBSTONE, at(2000), None).await.unwrap();
-    store.sweep(at(1000), 10).await.unwrap();
+    store.end(key(3), TOMBSTONE, at(1000), None).await.unwrap();
+    assert_eq!(store.sweep(at(1000), 10).await.unwrap(), 1);
     store.close().await;
     assert!(!holds(b"sealed record"));
 }
