@@ -3,16 +3,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::VecDeque, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use freshgate::{
     Engine,
     clock::{Entropy, SystemClock, SystemEntropy},
     engine::{EngineParts, Opened},
-    events::SessionEvent,
     keyring::Keyring,
     provider::{HttpTransport, MetadataUnavailable, Provider},
     session::SessionKey,
@@ -22,11 +18,7 @@ use freshgate_oidc::{MetadataError, Secret};
 use freshgate_web::{Gate, GateConfig, GateLayer};
 use futures_util::future::join_all;
 use http::uri::Scheme;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::broadcast::error::RecvError,
-    time::{Instant, MissedTickBehavior, sleep_until},
-};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Layer;
 use url::Url;
@@ -36,15 +28,9 @@ use crate::{
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::SessionApi,
-    upstream::{ProxyOptions, ReverseProxy, StillOpen, Tunnels},
+    upstream::{ProxyOptions, ReverseProxy, StillOpen, Tunnels, close_sockets_of_ended_sessions},
 };
 
-/// How long the sockets of an ended session stay open. The app was told and holds nothing of the session any more; what
-/// its pages still have to be shown, such as a way to sign in again, goes over these sockets.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// How often sessions with an open socket are looked at, for those whose lifetime is over or that nobody uses.
-const LIFETIME_LOOK: Duration = Duration::from_secs(5);
 /// How long requests may take to finish when the gate stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -330,53 +316,6 @@ async fn serve_session_api(listener: UnixListener, api: SessionApi, stop: Cancel
         }
         () = stop.cancelled() => {}
     }
-}
-
-async fn close_sockets_of_ended_sessions(engine: Engine, tunnels: Tunnels, stop: CancellationToken) {
-    let mut events = engine.events();
-    let mut ending: VecDeque<(Instant, SessionKey)> = VecDeque::new();
-    let mut looks = tokio::time::interval(LIFETIME_LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let next = ending.front().map(|(at, _)| *at);
-        let event = tokio::select! {
-            event = events.recv() => event,
-            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                if let Some((_, key)) = ending.pop_front() {
-                    let closed = tunnels.close_session(&key);
-                    tracing::debug!(session = %key.short(), closed, "closed the sockets of an ended session");
-                }
-                continue;
-            }
-            _ = looks.tick() => {
-                // A session that is over ends when somebody looks, and an open socket is a reason to look.
-                ending.extend(over(&engine, &tunnels).await);
-                continue;
-            }
-            () = stop.cancelled() => return,
-        };
-        match event {
-            Ok(SessionEvent::Ended { key, .. }) => ending.push_back((Instant::now() + LAST_WORDS, key)),
-            Ok(SessionEvent::Changed { .. }) => {}
-            Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_)) => {
-                tracing::warn!("events were missed; looking at every session that has a socket");
-                ending.extend(over(&engine, &tunnels).await);
-            }
-            Err(RecvError::Closed) => return,
-        }
-    }
-}
-
-/// The sessions that have sockets and are over, and when those are to be closed.
-async fn over(engine: &Engine, tunnels: &Tunnels) -> Vec<(Instant, SessionKey)> {
-    let mut over = Vec::new();
-    for key in tunnels.sessions() {
-        // A store that fails says nothing about the session: its sockets stay.
-        if matches!(engine.open(key).await, Ok(Opened::Ended(_) | Opened::Unknown)) {
-            over.push((Instant::now() + LAST_WORDS, key));
-        }
-    }
-    over
 }
 
 /// Asks the engine whether a session is open.

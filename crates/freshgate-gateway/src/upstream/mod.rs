@@ -9,6 +9,7 @@
 
 mod app_socket;
 mod body;
+mod closing;
 mod connection;
 mod cookies;
 mod error;
@@ -48,6 +49,7 @@ use headers::GateFacts;
 use pool::Pool;
 
 pub use body::{RequestBodyError, ResponseBody};
+pub(crate) use closing::close_sockets_of_ended_sessions;
 pub use error::UpstreamError;
 pub use tunnels::Tunnels;
 

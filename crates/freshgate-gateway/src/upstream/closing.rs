@@ -1,0 +1,201 @@
+//! Closes the sockets of sessions that end.
+
+use std::{collections::VecDeque, future::Future, time::Duration};
+
+use freshgate::{Engine, engine::Opened, events::SessionEvent, session::SessionKey};
+use tokio::{
+    sync::{
+        Notify,
+        broadcast::{Receiver, error::RecvError},
+    },
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Tunnels;
+
+/// How long the sockets of an ended session stay open. The app was told and holds nothing of the session any more; what
+/// its pages still have to be shown, such as a way to sign in again, goes over these sockets.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often sessions that have a socket are looked at for idle ones, where there is an idle timeout.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
+
+/// Closes the sockets of sessions that end from now on, until `stop`.
+pub(crate) fn close_sockets_of_ended_sessions(
+    engine: Engine,
+    tunnels: Tunnels,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let events = engine.events();
+    async move {
+        let missed = Notify::new();
+        tokio::select! {
+            () = close_as_told(events, &tunnels, &missed) => {}
+            () = look_when_missed(&engine, &tunnels, &missed) => {}
+            () = look_for_idle(&engine, &tunnels) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Waits for nothing but events and the time to close.
+async fn close_as_told(mut events: Receiver<SessionEvent>, tunnels: &Tunnels, missed: &Notify) {
+    let mut ending: VecDeque<(Instant, SessionKey)> = VecDeque::new();
+    loop {
+        let next = ending.front().map(|(at, _)| *at);
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                if let Some((_, key)) = ending.pop_front() {
+                    let closed = tunnels.close_session(&key);
+                    tracing::debug!(session = %key.short(), closed, "closed the sockets of an ended session");
+                }
+                continue;
+            }
+        };
+        match event {
+            Ok(SessionEvent::Ended { key, .. }) => ending.push_back((Instant::now() + LAST_WORDS, key)),
+            Ok(SessionEvent::Changed { .. }) => {}
+            Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_)) => missed.notify_one(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Looks at every session that has a socket, which asks the store as often, when events were missed.
+async fn look_when_missed(engine: &Engine, tunnels: &Tunnels, missed: &Notify) {
+    loop {
+        missed.notified().await;
+        tracing::warn!("events were missed; looking at every session that has a socket");
+        for key in tunnels.sessions() {
+            // A store that fails says nothing about the session: its sockets stay.
+            if matches!(engine.open(key).await, Ok(Opened::Ended(_) | Opened::Unknown)) {
+                tunnels.close_session(&key);
+            }
+        }
+    }
+}
+
+/// An idle session ends when somebody looks, and an open socket is a reason to look. Its end is an event like any other.
+async fn look_for_idle(engine: &Engine, tunnels: &Tunnels) {
+    if engine.policy().idle_timeout.is_none() {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(IDLE_LOOK).await;
+        for key in tunnels.sessions() {
+            // A store that fails says nothing about the session.
+            let _ = engine.open(key).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use freshgate::{
+        Secret,
+        clock::{SystemClock, SystemEntropy},
+        engine::EngineParts,
+        keyring::Keyring,
+        session::{EndReason, SessionPolicy},
+        store::MemoryStore,
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::listener::ClientConnection;
+
+    const A_SECOND: Duration = Duration::from_secs(1);
+
+    fn key(number: u32) -> SessionKey {
+        SessionKey::from_bytes(freshgate_oidc::sha256(&number.to_be_bytes()))
+    }
+
+    fn connection() -> ClientConnection {
+        ClientConnection::detached(([127, 0, 0, 1], 1).into())
+    }
+
+    fn engine() -> Engine {
+        Engine::new(EngineParts {
+            store: Arc::new(MemoryStore::new()),
+            keyring: Arc::new(Keyring::from_secret(&Secret::new("a cookie secret that is long enough"))),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            providers: Vec::new(),
+            policy: SessionPolicy::default(),
+        })
+    }
+
+    /// More than anybody remembers who does not listen.
+    async fn end_many(engine: &Engine) {
+        for number in 1000..6000 {
+            engine.end(key(number), EndReason::Logout).await.unwrap();
+        }
+    }
+
+    async fn closes(socket: &ClientConnection) -> bool {
+        let closed = async {
+            while !socket.is_told_to_end() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(A_SECOND, closed).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn the_sockets_of_an_ended_session_close_within_a_second_and_no_others() {
+        let (engine, tunnels, stop) = (engine(), Tunnels::new(), CancellationToken::new());
+        let sockets = [connection(), connection(), connection(), connection()];
+        let owners = [Some(key(1)), Some(key(1)), Some(key(2)), None];
+        let _entries: Vec<_> = owners
+            .into_iter()
+            .zip(&sockets)
+            .map(|(owner, one)| tunnels.register(owner, one.clone()))
+            .collect();
+        let closing = tokio::spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
+        engine.end(key(1), EndReason::Operator).await.unwrap();
+        sleep(LAST_WORDS / 2).await;
+        assert!(!sockets[0].is_told_to_end(), "the app has something to say yet");
+        assert!(closes(&sockets[0]).await && closes(&sockets[1]).await);
+        sleep(LAST_WORDS).await;
+        assert!(!sockets[2].is_told_to_end() && !sockets[3].is_told_to_end());
+        stop.cancel();
+        closing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_missed_events_every_session_that_has_a_socket_is_looked_at() {
+        let (engine, tunnels) = (engine(), Tunnels::new());
+        let closing =
+            close_sockets_of_ended_sessions(engine.clone(), tunnels.clone(), CancellationToken::new());
+        let (ended, unknown) = (connection(), connection());
+        let _entries =
+            [(key(1), &ended), (key(2), &unknown)].map(|(key, one)| tunnels.register(Some(key), one.clone()));
+        engine.end(key(1), EndReason::Logout).await.unwrap();
+        end_many(&engine).await;
+        tokio::spawn(closing);
+        assert!(closes(&ended).await && closes(&unknown).await);
+    }
+
+    #[tokio::test]
+    async fn an_end_does_not_wait_for_that_look() {
+        let (engine, tunnels, missed) = (engine(), Tunnels::new(), Notify::new());
+        let events = engine.events();
+        end_many(&engine).await;
+        let socket = connection();
+        let _entry = tunnels.register(Some(key(1)), socket.clone());
+        // Nobody looks, as if the store took forever.
+        let told = async {
+            timeout(A_SECOND, missed.notified()).await.expect("events were missed");
+            engine.end(key(1), EndReason::Logout).await.unwrap();
+            assert!(closes(&socket).await);
+        };
+        tokio::select! {
+            () = close_as_told(events, &tunnels, &missed) => panic!("the engine is there"),
+            () = told => {}
+        }
+    }
+}
