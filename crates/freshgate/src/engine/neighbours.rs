@@ -53,12 +53,8 @@ impl Engine {
             self.0.sessions.tell(SessionEvent::Missed);
         }
         for change in changes.list {
-            let is_news = match change {
-                // Of what is not in memory nobody here has seen anything yet.
-                Change::Written(key, revision) => self.0.sessions.is_outdated(key, revision).then_some(key),
-                Change::Ended(key) => (!self.0.sessions.is_known_ended(key)).then_some(key),
-            };
-            if let Some(key) = is_news {
+            if self.0.sessions.heard_of(change) {
+                let (Change::Written(key, _) | Change::Ended(key)) = change;
                 // What is read is remembered, and what is new in it is told.
                 self.0.sessions.read_store(key).await?;
             }

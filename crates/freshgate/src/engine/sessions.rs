@@ -1,6 +1,9 @@
 //! Sessions by key: sealed in the store, opened in memory.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use freshgate_oidc::Timestamp;
 use quick_cache::{Weighter, sync::Cache};
@@ -12,7 +15,7 @@ use crate::{
     events::SessionEvent,
     keyring::{Keyring, OpenError, Purpose},
     session::SessionKey,
-    store::{self, Ended, Found, Inserted, Note, Revision, Row, Store, StoreError, Tombstone},
+    store::{self, Change, Ended, Found, Inserted, Note, Revision, Row, Store, StoreError, Tombstone},
 };
 
 /// How much of the sessions is kept opened in memory, in bytes as written; in memory it is about three times that.
@@ -28,8 +31,8 @@ pub(super) struct Sessions {
     keyring: Arc<Keyring>,
     entropy: Arc<dyn Entropy>,
     opened: Cache<SessionKey, Lookup, BySize>,
-    /// Held while what is newer is decided, and told: an end must not be written over by an update that it overtook.
-    remembering: Mutex<()>,
+    /// Locked while what is newer is decided, and told: an end must not be written over by an update that it overtook.
+    reads: Mutex<Reads>,
     events: broadcast::Sender<SessionEvent>,
 }
 
@@ -39,6 +42,51 @@ pub(super) enum Lookup {
     Live(Arc<Record>, Revision),
     Ended(Tombstone),
     Unknown,
+}
+
+impl Lookup {
+    /// What is of an earlier revision is older.
+    fn revision(&self) -> Revision {
+        match self {
+            Self::Live(_, revision) => *revision,
+            Self::Ended(_) => ENDED,
+            Self::Unknown => 0,
+        }
+    }
+}
+
+/// Later than every revision: nothing comes after an end.
+const ENDED: Revision = Revision::MAX;
+
+/// The reads of the store that are under way, by session.
+type Reads = HashMap<SessionKey, UnderWay>;
+
+/// Reads of one row. What they bring may be older than what became known while they were under way.
+#[derive(Default)]
+struct UnderWay {
+    readers: usize,
+    /// A row of an earlier revision than this is outdated.
+    newest: Revision,
+    /// Somebody may have written, and nobody knows what: whatever is read now is not kept.
+    unsure: bool,
+}
+
+/// One read of a row, until it is dropped.
+struct Reading<'a> {
+    sessions: &'a Sessions,
+    key: SessionKey,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut reads = self.sessions.reads();
+        if let Some(under_way) = reads.get_mut(&self.key) {
+            under_way.readers -= 1;
+            if under_way.readers == 0 {
+                reads.remove(&self.key);
+            }
+        }
+    }
 }
 
 /// A session with a large token, or with hundreds of groups, takes the place of many ordinary ones.
@@ -80,7 +128,7 @@ impl Sessions {
             keyring,
             entropy,
             opened: Cache::with_weighter(CACHE_BYTES as usize / ORDINARY_SESSION_BYTES, CACHE_BYTES, BySize),
-            remembering: Mutex::new(()),
+            reads: Mutex::default(),
             events: broadcast::channel(EVENT_BACKLOG).0,
         }
     }
@@ -108,27 +156,32 @@ impl Sessions {
         }
     }
 
-    /// Looks a session up in the store itself, past the cache.
+    /// Looks a session up in the store itself, past the cache. What it yields is the newest that is known.
     pub(super) async fn read_store(&self, key: SessionKey) -> Result<Lookup, StoreError> {
-        Ok(match self.store.read(key).await? {
-            Found::Live(row, revision) => match self.open(key, &row) {
-                Ok(record) => {
-                    let lookup = Lookup::Live(Arc::new(record), revision);
-                    self.remember(key, lookup.clone());
-                    lookup
-                }
-                Err(error) => {
-                    // Sealed under a key that is gone, or damaged: to the user, not signed in.
-                    tracing::warn!(session = %key.short(), error = &error as &dyn std::error::Error, "a stored session cannot be opened");
-                    Lookup::Unknown
-                }
-            },
-            Found::Ended(tombstone) => {
-                self.remember(key, Lookup::Ended(tombstone));
-                Lookup::Ended(tombstone)
+        loop {
+            let reading = self.begin_to_read(key);
+            let lookup = match self.store.read(key).await? {
+                Found::Live(row, revision) => match self.open(key, &row) {
+                    Ok(record) => Lookup::Live(Arc::new(record), revision),
+                    Err(error) => {
+                        // Sealed under a key that is gone, or damaged: to the user, not signed in.
+                        tracing::warn!(session = %key.short(), error = &error as &dyn std::error::Error, "a stored session cannot be opened");
+                        return Ok(Lookup::Unknown);
+                    }
+                },
+                Found::Ended(tombstone) => Lookup::Ended(tombstone),
+                Found::Unknown => return Ok(Lookup::Unknown),
+            };
+            // If it was written meanwhile, what is there now is read, and is not older than that.
+            if let Some(newest) = self.remember_read(&reading, lookup) {
+                return Ok(newest);
             }
-            Found::Unknown => Lookup::Unknown,
-        })
+        }
+    }
+
+    fn begin_to_read(&self, key: SessionKey) -> Reading<'_> {
+        self.reads().entry(key).or_default().readers += 1;
+        Reading { sessions: self, key }
     }
 
     pub(super) async fn insert(&self, mut record: Record) -> Result<Option<Arc<Record>>, StoreError> {
@@ -169,12 +222,11 @@ impl Sessions {
                 Replaced::Ended(tombstone)
             }
             Ok(store::Replaced::Unknown) => {
-                self.opened.remove(&key);
+                self.forget(key);
                 Replaced::Unknown
             }
             Err(error) => {
-                // Written or not? The next read asks the store.
-                self.opened.remove(&key);
+                self.forget(key);
                 return Err(error);
             }
         })
@@ -191,7 +243,7 @@ impl Sessions {
         let ended = match self.store.end(key, tombstone, keep_until, note).await {
             Ok(ended) => ended,
             Err(error) => {
-                self.opened.remove(&key);
+                self.forget(key);
                 return Err(error);
             }
         };
@@ -216,7 +268,7 @@ impl Sessions {
         let ended = match self.store.end_at(key, expected, tombstone, keep_until, note).await {
             Ok(ended) => ended,
             Err(error) => {
-                self.opened.remove(&key);
+                self.forget(key);
                 return Err(error);
             }
         };
@@ -236,23 +288,46 @@ impl Sessions {
                 EndedAt::Conflict(record, revision)
             }
             store::EndedAt::Unknown => {
-                self.opened.remove(&key);
+                self.forget(key);
                 EndedAt::Unknown
             }
         })
     }
 
-    /// Whether memory holds something older than this revision.
-    pub(super) fn is_outdated(&self, key: SessionKey, revision: Revision) -> bool {
-        matches!(self.opened.peek(&key), Some(Lookup::Live(_, known)) if known < revision)
+    /// Takes note of what was written to the store, by whichever engine. Whether that is news here: then read it.
+    pub(super) fn heard_of(&self, change: Change) -> bool {
+        let (key, revision) = match change {
+            Change::Written(key, revision) => (key, revision),
+            Change::Ended(key) => (key, ENDED),
+        };
+        let mut reads = self.reads();
+        if let Some(under_way) = reads.get_mut(&key) {
+            under_way.newest = under_way.newest.max(revision);
+        }
+        match self.opened.peek(&key) {
+            Some(known) => known.revision() < revision,
+            // Of what is not in memory nobody here has seen anything yet; but an end is told to everyone.
+            None => revision == ENDED,
+        }
     }
 
-    pub(super) fn is_known_ended(&self, key: SessionKey) -> bool {
-        matches!(self.opened.peek(&key), Some(Lookup::Ended(_)))
+    /// Written or not, that is not known: the next read asks the store. What ended has ended, whatever becomes of it.
+    fn forget(&self, key: SessionKey) {
+        let mut reads = self.reads();
+        if let Some(under_way) = reads.get_mut(&key) {
+            under_way.unsure = true;
+        }
+        if !matches!(self.opened.peek(&key), Some(Lookup::Ended(_))) {
+            self.opened.remove(&key);
+        }
     }
 
     /// Empties the memory: the store is asked for everything anew. Whether there was anything in it.
     pub(super) fn forget_all(&self) -> bool {
+        let mut reads = self.reads();
+        for under_way in reads.values_mut() {
+            under_way.unsure = true;
+        }
         let held_any = !self.opened.is_empty();
         self.opened.clear();
         held_any
@@ -269,14 +344,43 @@ impl Sessions {
         self.opened.insert(key, outdated);
     }
 
-    /// Keeps what was just read or written, unless something newer is there (answers of the store may cross), and tells
-    /// everyone what is new in it. However an engine learns of an end or of new tokens, here it is told, once.
+    fn reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Keeps what was written, or what an answer of the store to a write says is there.
     fn remember(&self, key: SessionKey, lookup: Lookup) {
-        let _one_at_a_time = self.remembering.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut reads = self.reads();
+        if let Some(under_way) = reads.get_mut(&key) {
+            under_way.newest = under_way.newest.max(lookup.revision());
+        }
+        self.remember_newer(key, lookup, true);
+    }
+
+    /// Keeps what a read has brought, and yields the newest that is known. `None`: what it brought is outdated.
+    fn remember_read(&self, reading: &Reading<'_>, lookup: Lookup) -> Option<Lookup> {
+        let mut reads = self.reads();
+        let under_way = reads.entry(reading.key).or_default();
+        if lookup.revision() < under_way.newest {
+            return None;
+        }
+        under_way.newest = lookup.revision();
+        let keep = !under_way.unsure || lookup.revision() == ENDED;
+        Some(self.remember_newer(reading.key, lookup, keep))
+    }
+
+    /// Keeps it (if it may be kept) unless something newer is there, for answers of the store may cross, and tells everyone
+    /// what is new in it. However an engine learns of an end or of new tokens, here it is told, once. Yields the newest.
+    ///
+    /// `reads` must be locked.
+    fn remember_newer(&self, key: SessionKey, lookup: Lookup, keep: bool) -> Lookup {
         let before = self.opened.peek(&key);
+        if let Some(there) = &before
+            && there.revision() >= lookup.revision()
+        {
+            return there.clone();
+        }
         let event = match (&before, &lookup) {
-            (Some(Lookup::Ended(_)), _) => return,
-            (Some(Lookup::Live(_, there)), Lookup::Live(_, new)) if there >= new => return,
             (Some(Lookup::Live(before, _)), Lookup::Live(after, _)) => {
                 (before.generation != after.generation).then(|| SessionEvent::Changed {
                     key,
@@ -287,10 +391,13 @@ impl Sessions {
             (_, Lookup::Ended(tombstone)) => Some(SessionEvent::Ended { key, reason: tombstone.reason }),
             (_, Lookup::Live(..) | Lookup::Unknown) => None,
         };
-        self.opened.insert(key, lookup);
+        if keep {
+            self.opened.insert(key, lookup.clone());
+        }
         if let Some(event) = event {
             self.tell(event);
         }
+        lookup
     }
 
     fn seal(&self, record: &mut Record) -> Row {

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod counting;
+mod faulty_store;
 mod history;
 mod house;
 mod idle;

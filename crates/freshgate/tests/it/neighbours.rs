@@ -11,7 +11,14 @@ use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::setting::{DEADLINE, Setting};
+use crate::{
+    faulty_store::{
+        Fault::{AnsweredLate, Fails},
+        FaultyStore,
+        Operation::{End, Read},
+    },
+    setting::{DEADLINE, Setting, until},
+};
 
 /// Two engines, each with its own handle on one SQLite file, as two gates of one machine have.
 async fn two_gates(folder: &std::path::Path) -> (Setting, Engine) {
@@ -114,4 +121,92 @@ async fn an_end_that_a_refresh_runs_into_is_told_like_any_other() {
     other.refresh(key, DEADLINE).await.unwrap_err();
     assert!(matches!(events.try_recv(), Ok(SessionEvent::Ended { reason: EndReason::Logout, .. })));
     assert!(events.try_recv().is_err(), "once");
+}
+
+/// An engine that follows what the setting's own writes, through a store that does as the test wants.
+async fn a_follower(setting: &Setting) -> (Engine, Arc<FaultyStore>) {
+    let store = FaultyStore::on(setting.store.clone());
+    let follower = setting.another_engine_on(&(store.clone() as Arc<dyn Store>));
+    tokio::spawn(follower.clone().watch_neighbours(CancellationToken::new()));
+    follows(setting, &follower).await;
+    (follower, store)
+}
+
+/// Returns once the follower has seen all that was written before.
+async fn follows(setting: &Setting, follower: &Engine) {
+    loop {
+        let mut events = follower.events();
+        let key = setting.signed_in().await.key();
+        setting.engine.end(key, EndReason::Operator).await.unwrap();
+        let heard = async {
+            while !matches!(events.recv().await, Ok(SessionEvent::Ended { key: ended, .. }) if ended == key) {
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(500), heard).await.is_ok() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_was_read_before_another_gate_wrote_is_not_kept() {
+    let setting = Setting::new();
+    let (follower, store) = a_follower(&setting).await;
+    let key = setting.signed_in().await.key();
+    store.next(Read, AnsweredLate);
+    let reader = tokio::spawn({
+        let follower = follower.clone();
+        async move { follower.open(key).await }
+    });
+    until("the old row is on its way", || store.waiting() == 1).await;
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+    follows(&setting, &follower).await;
+    store.release();
+    for opened in [reader.await.unwrap().unwrap(), follower.open(key).await.unwrap()] {
+        let Opened::Open(session) = opened else { panic!("not open: {opened:?}") };
+        assert_eq!(session.generation(), 2, "the new row is known, and nothing older is served");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_was_read_before_all_was_forgotten_is_not_kept() {
+    let setting = Setting::new();
+    let store = FaultyStore::on(setting.store.clone());
+    let other = setting.another_engine_on(&(store.clone() as Arc<dyn Store>));
+    let key = setting.signed_in().await.key();
+    store.next(Read, AnsweredLate);
+    let reader = tokio::spawn({
+        let other = other.clone();
+        async move { other.open(key).await }
+    });
+    until("the old row is on its way", || store.waiting() == 1).await;
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+    // It follows from here on, and hears nothing of what was before.
+    tokio::spawn(other.clone().watch_neighbours(CancellationToken::new()));
+    follows(&setting, &other).await;
+    store.release();
+    reader.await.unwrap().unwrap();
+    let opened = other.open(key).await.unwrap();
+    assert!(matches!(&opened, Opened::Open(session) if session.generation() == 2), "{opened:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_brings_no_ended_session_back() {
+    let setting = Setting::new();
+    let store = FaultyStore::on(setting.store.clone());
+    let engine = setting.another_engine_on(&(store.clone() as Arc<dyn Store>));
+    let key = setting.signed_in().await.key();
+    store.next(Read, AnsweredLate);
+    let reader = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.open(key).await }
+    });
+    until("the old row is on its way", || store.waiting() == 1).await;
+    engine.end(key, EndReason::Logout).await.unwrap();
+    store.next(End, Fails);
+    engine.end(key, EndReason::Operator).await.unwrap_err();
+    store.release();
+    for opened in [reader.await.unwrap().unwrap(), engine.open(key).await.unwrap()] {
+        assert!(matches!(opened, Opened::Ended(EndReason::Logout)), "{opened:?}");
+    }
 }

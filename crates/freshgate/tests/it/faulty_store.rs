@@ -1,0 +1,159 @@
+//! A store that fails, or answers late, when a test wants it to.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use freshgate::{
+    Timestamp,
+    session::SessionKey,
+    store::{
+        Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Revision, Row, Store,
+        StoreError, Tombstone,
+    },
+};
+use tokio::sync::Semaphore;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Read,
+    Replace,
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing is done.
+    Fails,
+    /// It is done, and answered only after [`FaultyStore::release`].
+    AnsweredLate,
+}
+
+pub(crate) struct FaultyStore {
+    store: Arc<dyn Store>,
+    faults: Mutex<VecDeque<(Operation, Fault)>>,
+    answers: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl FaultyStore {
+    pub(crate) fn on(store: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            faults: Mutex::default(),
+            answers: Semaphore::new(0),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// What happens to the next operation of this kind, after what was said of it before.
+    pub(crate) fn next(&self, operation: Operation, fault: Fault) {
+        self.faults.lock().unwrap().push_back((operation, fault));
+    }
+
+    /// How many answers are waiting.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Lets one answer go that waits.
+    pub(crate) fn release(&self) {
+        self.answers.add_permits(1);
+    }
+
+    async fn operate<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let fault = {
+            let mut faults = self.faults.lock().unwrap();
+            let at = faults.iter().position(|(of, _)| *of == operation);
+            at.and_then(|at| faults.remove(at)).map(|(_, fault)| fault)
+        };
+        match fault {
+            None => work.await,
+            Some(Fault::Fails) => Err(StoreError::Failed("as the test wants".into())),
+            Some(Fault::AnsweredLate) => {
+                let answer = work.await;
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                self.answers.acquire().await.unwrap().forget();
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                answer
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn insert(&self, key: SessionKey, row: Row) -> Result<Inserted, StoreError> {
+        self.store.insert(key, row).await
+    }
+
+    async fn read(&self, key: SessionKey) -> Result<Found, StoreError> {
+        self.operate(Operation::Read, self.store.read(key)).await
+    }
+
+    async fn replace(&self, key: SessionKey, expected: Revision, row: Row) -> Result<Replaced, StoreError> {
+        self.operate(Operation::Replace, self.store.replace(key, expected, row)).await
+    }
+
+    async fn end(
+        &self,
+        key: SessionKey,
+        tombstone: Tombstone,
+        keep_until: Timestamp,
+        note: Note,
+    ) -> Result<Ended, StoreError> {
+        self.operate(Operation::End, self.store.end(key, tombstone, keep_until, note)).await
+    }
+
+    async fn end_at(
+        &self,
+        key: SessionKey,
+        expected: Revision,
+        tombstone: Tombstone,
+        keep_until: Timestamp,
+        note: Note,
+    ) -> Result<EndedAt, StoreError> {
+        self.operate(Operation::End, self.store.end_at(key, expected, tombstone, keep_until, note)).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<SessionKey>,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Listed)>, StoreError> {
+        self.store.list(after, limit).await
+    }
+
+    async fn of_subject(&self, subject: [u8; 32]) -> Result<Vec<SessionKey>, StoreError> {
+        self.store.of_subject(subject).await
+    }
+
+    async fn of_provider_session(&self, sid: [u8; 32]) -> Result<Vec<SessionKey>, StoreError> {
+        self.store.of_provider_session(sid).await
+    }
+
+    async fn ending(
+        &self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Timestamp)>, StoreError> {
+        self.store.ending(until, limit).await
+    }
+
+    async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.store.sweep(now, limit).await
+    }
+
+    async fn changes_since(&self, position: Option<Position>) -> Result<Changes, StoreError> {
+        self.store.changes_since(position).await
+    }
+}
