@@ -539,9 +539,10 @@ async fn a_sweep_forgets_old_marks_within_its_limit(store: Handles) {
         store.mark(name, 5, keep_until).await;
     }
     store.mark(1, 6, 50).await;
-    store.keep(key(1), &row_with(|index| index.ends_at = at(100))).await;
+    store.keep(key(1), &row(b"row")).await;
+    store.end(key(1), logout(5), at(100)).await;
     assert_eq!(store.sweep(at(99), 10).await, 0, "the latest time asked for counts");
-    assert_eq!(store.sweep(at(101), 2).await, 2, "a session and a mark");
+    assert_eq!(store.sweep(at(101), 2).await, 2, "a tombstone and a mark");
     assert_eq!(store.read(key(1)).await, Found::Unknown);
     assert_eq!((store.marked(1).await, store.marked(2).await), (None, Some(at(5))));
     assert_eq!(store.sweep(at(101), 10).await, 1);

@@ -149,6 +149,19 @@ impl Store for FaultyStore {
         self.store.ending(until, limit).await
     }
 
+    async fn mark(
+        &self,
+        name: [u8; 32],
+        at: Timestamp,
+        keep_until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.store.mark(name, at, keep_until).await
+    }
+
+    async fn marked(&self, name: [u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        self.store.marked(name).await
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.store.sweep(now, limit).await
     }

@@ -15,8 +15,12 @@ use super::{
 };
 
 /// What brings a file from one schema version (`PRAGMA user_version`) to the next. Only ever add to it.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql"), include_str!("schema_4.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// "FrGa": tells our files from those of other programs (`PRAGMA application_id`).
 pub(super) const APPLICATION_ID: i32 = 0x4672_4761;

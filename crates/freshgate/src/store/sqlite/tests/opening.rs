@@ -143,11 +143,11 @@ async fn a_later_schema_is_refused_and_left_alone() {
     let before = std::fs::read(&path).unwrap();
 
     let error = SqliteStore::open(&path).unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 3, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 4, .. }), "{error:?}");
     let location = path.display();
     assert_eq!(
         error.to_string(),
-        format!("the session store {location} has schema 99, this version knows up to 3")
+        format!("the session store {location} has schema 99, this version knows up to 4")
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
