@@ -417,7 +417,7 @@ impl From<RefreshFailure> for Failed {
 
 /// A session that another flight has a lease on, as one saw it first.
 struct Watched {
-    revision: Revision,
+    lease: Lease,
     since: Instant,
 }
 
@@ -565,7 +565,7 @@ impl Flight<'_> {
             }
             if let Some(lease) = &record.refresh.lease
                 && !self.is_of_this_engine(lease)
-                && !is_dead(lease, revision, now, &mut watched)
+                && !is_dead(lease, now, &mut watched)
                 && !self.engine.sabotaged(Sabotage::NoLease)
             {
                 turn = None;
@@ -727,6 +727,7 @@ impl Flight<'_> {
             match self.engine.0.sessions.replace(renewed, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => held = Held { record, revision },
                 Ok(Replaced::Conflict(record, revision)) => {
+                    // Somebody wrote something else, such as the last use: that is no renewal.
                     held = Held { record, revision };
                     pause = Duration::ZERO;
                 }
@@ -1101,14 +1102,15 @@ impl Fence {
 
 /// Whether a lease's holder can be taken for dead: it is over by any clock, or nothing was written while one watched. Whoever
 /// has a lease writes, if only to renew it.
-fn is_dead(lease: &Lease, revision: Revision, now: Timestamp, watched: &mut Option<Watched>) -> bool {
+fn is_dead(lease: &Lease, now: Timestamp, watched: &mut Option<Watched>) -> bool {
     if now >= lease.until + CLOCK_SKEW {
         return true;
     }
     match watched {
-        Some(watched) if watched.revision == revision => watched.since.elapsed() >= LEASE,
+        // The whole of it: a flight that starts again takes a new one under the same name.
+        Some(watched) if watched.lease == *lease => watched.since.elapsed() >= LEASE,
         _ => {
-            *watched = Some(Watched { revision, since: Instant::now() });
+            *watched = Some(Watched { lease: lease.clone(), since: Instant::now() });
             false
         }
     }

@@ -198,6 +198,30 @@ async fn a_refresh_under_way_does_not_forget_a_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_in_use_keeps_the_lease_of_its_refresh() {
+    let short = policy(Duration::from_secs(10));
+    let setting = Setting::with_policy(short.clone());
+    let other = setting.another_engine_living_by(&setting.store, short);
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(usize::MAX);
+    let refreshes = [&setting.engine, &other].map(|engine| {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.refresh(key, 2 * MINUTE).await })
+    });
+    // Each use is a write to the session between two renewals of the lease.
+    for _ in 0..120 {
+        assert!(request(&setting.engine, key).await);
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(setting.provider.presented(), ["refresh-1"], "nobody takes over from one who lives");
+    setting.provider.wire.add_permits(10);
+    for refresh in refreshes {
+        refresh.await.unwrap().unwrap();
+    }
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_tells_that_a_session_is_over_before_anybody_looks() {
     let setting = Setting::with_policy(policy(IDLE));
     setting.signed_in().await;
