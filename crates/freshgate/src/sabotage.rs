@@ -29,11 +29,15 @@ pub enum Sabotage {
     NoLease,
     /// What other engines do to a session is never looked up.
     NeighboursIgnored,
+    /// A login does not look whether its user signed out meanwhile.
+    LogoutOvertaken,
+    /// A logout token is taken as often as it comes.
+    ReplayIgnored,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -45,5 +49,7 @@ impl Sabotage {
         Self::DisplacedEnds,
         Self::NoLease,
         Self::NeighboursIgnored,
+        Self::LogoutOvertaken,
+        Self::ReplayIgnored,
     ];
 }

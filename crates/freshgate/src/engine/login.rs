@@ -19,6 +19,7 @@ use crate::{
     counting,
     keyring::Purpose,
     provider::{MetadataUnavailable, Provider, TokenOutcome, UserInfoFailure, VerifyError},
+    sabotage::Sabotage,
     session::{EndReason, OpenSession, SessionId, TokenSet},
     store::StoreError,
 };
@@ -301,7 +302,7 @@ impl Engine {
         let record = self.0.sessions.insert(record).await?.ok_or(LoginError::FlowUnknown)?;
         // First kept, then looked up: a logout either finds the session or has left its mark.
         let signed_out = self.signed_out_since(&record, provider, flow.begun_at()).await;
-        if !matches!(signed_out, Ok(false)) {
+        if !matches!(signed_out, Ok(false)) && !self.sabotaged(Sabotage::LogoutOvertaken) {
             self.end(record.key, EndReason::ProviderLogout).await?;
             return Err(signed_out.map_or_else(LoginError::Store, |_| LoginError::SignedOutMeanwhile));
         }

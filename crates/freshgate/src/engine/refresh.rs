@@ -1100,8 +1100,8 @@ impl Fence {
     }
 }
 
-/// Whether a lease's holder can be taken for dead: it is over by any clock, or nothing was written while one watched. Whoever
-/// has a lease writes, if only to renew it.
+/// Whether a lease's holder can be taken for dead: it is over by any clock, or nobody renewed it while one watched. What others
+/// write of the session, such as its last use, is no sign of life.
 fn is_dead(lease: &Lease, now: Timestamp, watched: &mut Option<Watched>) -> bool {
     if now >= lease.until + CLOCK_SKEW {
         return true;

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use freshgate::provider::{ProviderAnswer, ProviderRequest, Transport, TransportError};
-use freshgate_oidc::base64url;
+use freshgate_oidc::{RawLogoutToken, base64url};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -45,8 +45,10 @@ struct State {
     /// By number, from 1: what one login grew into.
     families: BTreeMap<u64, Family>,
     tainted: BTreeSet<String>,
-    /// The nonce of the login under way.
-    nonce: String,
+    /// The nonces of the logins under way, by the number of what will come of them.
+    logins: BTreeMap<u64, String>,
+    last_login: u64,
+    last_logout: u64,
     down_until: Option<Instant>,
 }
 
@@ -131,18 +133,34 @@ impl Provider {
         self.state().down_until = Some(Instant::now() + lasting);
     }
 
-    /// The user signs in; yields what the browser brings back.
-    pub(crate) fn authorize(&self, query: &str) -> String {
-        self.state().nonce = parameter(query, "nonce").unwrap_or_default();
+    /// The user signs in; yields what the browser brings back, and the number of the family to come.
+    pub(crate) fn authorize(&self, query: &str) -> (String, u64) {
+        let mut provider = self.state();
+        provider.last_login += 1;
+        let number = provider.last_login;
+        provider.logins.insert(number, parameter(query, "nonce").unwrap_or_default());
         let state = parameter(query, "state").unwrap_or_default();
-        form_urlencoded::Serializer::new(String::new())
-            .append_pair("code", "code")
+        let callback = form_urlencoded::Serializer::new(String::new())
+            .append_pair("code", &format!("code-{number}"))
             .append_pair("state", &state)
-            .finish()
+            .finish();
+        (callback, number)
     }
 
-    pub(crate) fn last_family(&self) -> u64 {
-        self.state().families.len() as u64
+    /// Says that the user of a family signed out, by the name of the session here or by the user's.
+    pub(crate) fn logout_token(&self, family: u64, by_session: bool) -> RawLogoutToken {
+        let mut state = self.state();
+        state.last_logout += 1;
+        let now = self.world.unix_seconds();
+        let mut claims = json!({
+            "iss": ISSUER, "aud": CLIENT_ID, "iat": now - 120, "exp": now + 3600, "jti": format!("jti-{}", state.last_logout),
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        });
+        match by_session {
+            true => claims["sid"] = format!("sid-{family}").into(),
+            false => claims["sub"] = format!("user-{family}").into(),
+        }
+        RawLogoutToken::new(sign(&KEY, &claims))
     }
 
     fn is_down(&self) -> bool {
@@ -207,7 +225,8 @@ impl Provider {
         let presented = parameter(form, "refresh_token");
         let number = match &presented {
             None => {
-                let number = state.families.len() as u64 + 1;
+                let code = parameter(form, "code").unwrap_or_default();
+                let number = crate::book::family(&code);
                 let family =
                     Family { good: String::new(), spent: BTreeMap::new(), revoked: false, version: 1 };
                 state.families.insert(number, family);
@@ -249,10 +268,10 @@ impl Provider {
         // Made a while ago, so that an engine whose clock is far behind takes it.
         let mut claims = json!({
             "iss": ISSUER, "aud": CLIENT_ID, "sub": format!("user-{number}"), "iat": now - 120, "exp": now + 3600,
-            "auth_time": 1_000_000_000, "version": family.version,
+            "auth_time": 1_000_000_000, "version": family.version, "sid": format!("sid-{number}"),
         });
         if presented.is_none() {
-            claims["nonce"] = state.nonce.clone().into();
+            claims["nonce"] = state.logins.remove(&number).into();
         }
         let mut key = &*KEY;
         let with_id_token = presented.is_none() || world.dealt.id_token;
@@ -321,6 +340,23 @@ impl Provider {
     }
 }
 
+impl Provider {
+    async fn take_back(self: Arc<Self>, form: String) -> Met {
+        let (world, percent) = (self.world.clone(), self.world.dealt.provider_faults);
+        if self.is_down() || world.fault("not reached", percent) {
+            return Met::NotSent;
+        }
+        self.latency().await;
+        if world.fault("revocation 503", percent) {
+            return Met::Answer(StatusCode::SERVICE_UNAVAILABLE, "", b"{}".to_vec(), None);
+        }
+        if let Some(token) = parameter(&form, "token") {
+            self.revoke(crate::book::family(&token));
+        }
+        Met::Answer(StatusCode::OK, "", Vec::new(), None)
+    }
+}
+
 fn refused() -> Met {
     let (status, body) = (StatusCode::BAD_REQUEST, br#"{"error":"invalid_grant"}"#.to_vec());
     Met::Answer { status, retry_after: "", body, tells: Tells::Unused }
@@ -346,6 +382,7 @@ fn metadata() -> Value {
         "token_endpoint": format!("{ISSUER}/token"),
         "userinfo_endpoint": format!("{ISSUER}/userinfo"),
         "jwks_uri": format!("{ISSUER}/jwks"),
+        "revocation_endpoint": format!("{ISSUER}/revoke"),
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["EdDSA"],
@@ -446,6 +483,11 @@ impl Transport for Wire {
                 let token =
                     bearer.and_then(|bearer| bearer.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
                 let answer = self.world.on_its_own(self.provider.clone().userinfo(token));
+                tokio::time::timeout(TIMEOUT, answer).await.unwrap_or(Met::Lost)
+            }
+            "/revoke" => {
+                let form = String::from_utf8_lossy(&request.body).into_owned();
+                let answer = self.world.on_its_own(self.provider.clone().take_back(form));
                 tokio::time::timeout(TIMEOUT, answer).await.unwrap_or(Met::Lost)
             }
             path => {

@@ -11,15 +11,15 @@ use std::{
 
 use freshgate::{
     Engine, Secret,
-    engine::{EngineParts, LoginRequest, Opened, RefreshError, RefreshOutcome},
+    engine::{EngineParts, LoginError, LoginRequest, Opened, RefreshError, RefreshOutcome},
     keyring::Keyring,
     provider::{OfflineAccess, Provider as ProviderClient, ProviderConfig, Refreshing},
     sabotage::Sabotage,
     session::{EndReason, FreshSession, SessionKey, SessionPolicy},
     store::MemoryStore,
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer};
-use tokio::time::Instant;
+use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, RawLogoutToken};
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -120,6 +120,40 @@ struct Running {
     skew: Arc<SkewedClock>,
 }
 
+impl Running {
+    fn skew(&self) -> i64 {
+        self.skew.skew_millis.load(Ordering::Relaxed)
+    }
+}
+
+/// A login whose user is at the provider.
+struct LoginUnderWay {
+    callback: CallbackParameters,
+    sealed_flow: Secret,
+    family: u64,
+}
+
+impl LoginUnderWay {
+    async fn begin(engine: &Engine, provider: &Provider) -> Result<Self, LoginError> {
+        let request = LoginRequest {
+            provider: "default".into(),
+            redirect_uri: Url::parse("http://localhost:8501/oauth2callback").expect("a URL"),
+            next: "/".into(),
+            parameters: Vec::new(),
+        };
+        let started = engine.begin_login(request).await?;
+        let authorize = Url::parse(started.authorize.expose()).expect("a URL");
+        let (callback, family) = provider.authorize(authorize.query().unwrap_or_default());
+        let callback = CallbackParameters::parse(&callback).expect("a callback");
+        Ok(Self { callback, sealed_flow: started.sealed_flow, family })
+    }
+
+    async fn complete(self, engine: &Engine) -> Result<SessionKey, LoginError> {
+        let completed = engine.complete_login(&self.callback, Some(self.sealed_flow.expose())).await?;
+        Ok(completed.session.key())
+    }
+}
+
 struct Waiting {
     owner: Owner,
     what: String,
@@ -189,7 +223,7 @@ impl Scenario {
             clock: clock.clone(),
             entropy: world.chance.clone(),
             providers: vec![ProviderClient::new(config, Arc::new(wire), clock.clone())],
-            policy: SessionPolicy::default(),
+            policy: SessionPolicy { idle_timeout: world.dealt.idle_timeout, ..SessionPolicy::default() },
         };
         let engine = Engine::running_on(world.executor.tasks_of(owner), parts);
         if let Some(mistake) = self.mistake {
@@ -276,21 +310,11 @@ impl Scenario {
 
     async fn sign_in(self: &Arc<Self>) {
         let running = self.some_engine();
-        let request = LoginRequest {
-            provider: "default".into(),
-            redirect_uri: Url::parse("http://localhost:8501/oauth2callback").expect("a URL"),
-            next: "/".into(),
-            parameters: Vec::new(),
-        };
-        let started = running.engine.begin_login(request).await.expect("nothing fails yet");
-        let authorize = Url::parse(started.authorize.expose()).expect("a URL");
-        let callback = self.provider.authorize(authorize.query().unwrap_or_default());
-        let callback = CallbackParameters::parse(&callback).expect("a callback");
-        match running.engine.complete_login(&callback, Some(started.sealed_flow.expose())).await {
-            Ok(completed) => {
-                let family = self.provider.last_family();
-                self.state().sessions.push((completed.session.key(), family));
-            }
+        let under_way = LoginUnderWay::begin(&running.engine, &self.provider).await;
+        let under_way = under_way.expect("nothing fails yet");
+        let family = under_way.family;
+        match under_way.complete(&running.engine).await {
+            Ok(key) => self.state().sessions.push((key, family)),
             Err(error) => self.world.broken("a login without faults succeeds", format!("{error:?}")),
         }
     }
@@ -326,7 +350,11 @@ impl Scenario {
                 world.count("revoked at the provider");
                 self.provider.revoke(family);
             }
-            95 => self.end(key),
+            95 => match world.chance.below(3) {
+                0 => self.end(key),
+                1 => self.tell(key, family),
+                _ => self.sign_in_and_out(),
+            },
             _ => {
                 // Several at once, on several engines.
                 for _ in 0..world.chance.between(2, 5) {
@@ -465,6 +493,7 @@ impl Scenario {
                 this.finish(caller);
                 match opened {
                     Ok(Opened::Open(session)) => {
+                        running.engine.used(key);
                         let token = session.tokens().access_token.expose();
                         if known_over || ended_long_ago {
                             let what = format!(
@@ -506,6 +535,100 @@ impl Scenario {
                         let what = format!("engine {owner} opens what it ended");
                         this.world.broken("nothing is served after an end", what);
                     }
+                }
+            }),
+        );
+    }
+
+    /// The provider tells of a logout there, now and then twice.
+    fn tell(self: &Arc<Self>, key: SessionKey, family: u64) {
+        let by_session = self.world.chance.percent(50);
+        let token = self.provider.logout_token(family, by_session);
+        let taken = Arc::new(AtomicBool::new(false));
+        for _ in 0..self.world.chance.between(1, 2) {
+            self.world.count("logout told");
+            let (running, this) = (self.some_engine(), self.clone());
+            let (token, taken, owner) = (token.clone(), taken.clone(), running.owner);
+            self.world.executor.spawn(
+                owner,
+                Box::pin(async move {
+                    this.world.note(|| format!("engine {owner} is told that family {family} signed out"));
+                    // One that another engine ended a moment ago may be served on here for as long.
+                    if this.ended_as_told(&running, &token, &taken).await.is_none_or(|ended| ended == 0) {
+                        return;
+                    }
+                    this.state().known_over.insert((owner, key), ());
+                    if let Ok(Opened::Open(_)) = running.engine.open(key).await {
+                        let what = format!("engine {owner} opens what it was told is over");
+                        this.world.broken("nothing is served after an end", what);
+                    }
+                }),
+            );
+        }
+    }
+
+    /// How many sessions an engine ends that is handed a logout token, if it takes it.
+    async fn ended_as_told(
+        &self,
+        running: &Running,
+        token: &RawLogoutToken,
+        taken: &AtomicBool,
+    ) -> Option<usize> {
+        let owner = running.owner;
+        match running.engine.back_channel_logout(token).await {
+            Ok(ended) => {
+                self.world.note(|| format!("engine {owner} was told of a logout and ended {ended}"));
+                if taken.swap(true, Ordering::Relaxed) {
+                    self.world
+                        .broken("a logout token is taken once", format!("engine {owner} took it again"));
+                }
+                Some(ended)
+            }
+            Err(error) => {
+                self.world.note(|| format!("engine {owner} ends nothing: {error:?}"));
+                None
+            }
+        }
+    }
+
+    /// Somebody signs in, and signs out at the provider before that is done.
+    fn sign_in_and_out(self: &Arc<Self>) {
+        let (running, told, this) = (self.some_engine(), self.some_engine(), self.clone());
+        self.world.count("signed out while signing in");
+        self.world.executor.spawn(
+            running.owner,
+            Box::pin(async move {
+                let Ok(under_way) = LoginUnderWay::begin(&running.engine, &this.provider).await else {
+                    return;
+                };
+                let family = under_way.family;
+                this.world.note(|| format!("family {family} signs in on engine {}", running.owner));
+                let (sender, signed_out) = oneshot::channel();
+                let (teller, told_there) = (this.clone(), told.clone());
+                this.world.executor.spawn(
+                    told.owner,
+                    Box::pin(async move {
+                        teller.world.dawdle(400).await;
+                        let by_session = teller.world.chance.percent(50);
+                        let token = teller.provider.logout_token(family, by_session);
+                        let told = teller.ended_as_told(&told_there, &token, &AtomicBool::new(false)).await;
+                        let _ = sender.send(told.is_some());
+                    }),
+                );
+                this.world.dawdle(400).await;
+                let completed = under_way.complete(&running.engine).await;
+                // Without an answer its engine died.
+                let signed_out = signed_out.await.unwrap_or(false);
+                let Ok(key) = completed else { return };
+                this.state().sessions.push((key, family));
+                // What came first is told by clocks, and those may disagree.
+                let clocks_agree = running.skew() <= told.skew();
+                if signed_out
+                    && clocks_agree
+                    && this.book.row(key).is_some_and(|held| matches!(held, Held::Live(_)))
+                {
+                    let what = format!("family {family} is signed in on engine {}", running.owner);
+                    this.world.broken("who signed out meanwhile is not signed in", what);
                 }
             }),
         );

@@ -39,6 +39,7 @@ pub(crate) struct Dealt {
     pub(crate) skew: Skew,
     pub(crate) crashes: u64,
     pub(crate) freezes: u64,
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl Dealt {
             skew: chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]),
             crashes: chance.pick(&[0, 5, 15]),
             freezes: chance.pick(&[0, 0, 8]),
+            idle_timeout: chance.pick(&[None, None, Some(600)]).map(Duration::from_secs),
         }
     }
 }
