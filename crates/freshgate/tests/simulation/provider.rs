@@ -348,12 +348,12 @@ impl Provider {
         }
         self.latency().await;
         if world.fault("revocation 503", percent) {
-            return Met::Answer(StatusCode::SERVICE_UNAVAILABLE, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::SERVICE_UNAVAILABLE);
         }
         if let Some(token) = parameter(&form, "token") {
             self.revoke(crate::book::family(&token));
         }
-        Met::Answer(StatusCode::OK, "", Vec::new(), None)
+        Met::status(StatusCode::OK)
     }
 }
 
