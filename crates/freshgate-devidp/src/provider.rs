@@ -6,6 +6,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::{DevClient, DevProviderConfig};
 use crate::issuer::Issuer;
 use crate::logout::Messenger;
+use crate::serve::OpenConnections;
 use crate::signing::Keyring;
 use crate::state::{Ledger, SavedState};
 use crate::token::Seal;
@@ -19,6 +20,8 @@ pub(crate) struct Provider {
     pub(crate) seal: Seal,
     pub(crate) ledger: Ledger,
     pub(crate) messenger: Messenger,
+    /// From whomever.
+    pub(crate) connections: Arc<OpenConnections>,
     /// The session cookie's name. Cookies do not know ports, so it has the port in it.
     pub(crate) cookie_name: String,
 }

@@ -10,6 +10,7 @@ use super::Script;
 use super::jwt_fault::JwtFault;
 use super::rule::{CannedAnswer, Fault};
 use super::seen::{Endpoint, Seen};
+use crate::clock::UnixTime;
 use crate::token::at_hash;
 
 /// Changes a successful JSON answer. Anything else stays as it is.
@@ -44,11 +45,9 @@ pub(super) fn alter(
 }
 
 fn alter_tokens(script: &Script, fault: &Fault, answer: &mut Map<String, Value>) {
-    let access_token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default();
-    let missing = fault.access_token_bytes.saturating_sub(access_token.len() + 1);
-    let padded = (missing > 0).then(|| format!("{access_token}~{}", "x".repeat(missing)));
+    let access_token = other_access_token(script, fault, answer);
     let good = JwtFault::default();
-    let id_token_fault = match (&fault.id_token, &padded) {
+    let id_token_fault = match (&fault.id_token, &access_token) {
         (None, None) => return,
         (fault, _) => fault.as_ref().unwrap_or(&good),
     };
@@ -57,15 +56,33 @@ fn alter_tokens(script: &Script, fault: &Fault, answer: &mut Map<String, Value>)
         .and_then(Value::as_str)
         .and_then(|token| script.provider.keyring.claims_of_own(token))
     {
-        if let Some(padded) = padded.as_ref().filter(|_| !id_token_fault.decides("at_hash")) {
-            claims.insert("at_hash".to_owned(), at_hash(padded).into());
+        if let Some(access_token) = access_token.as_ref().filter(|_| !id_token_fault.decides("at_hash")) {
+            claims.insert("at_hash".to_owned(), at_hash(access_token).into());
         }
         let id_token = id_token_fault.sign(claims, "JWT", &script.provider.keyring, &script.strangers);
         answer.insert("id_token".to_owned(), id_token.into());
     }
-    if let Some(padded) = padded {
-        answer.insert("access_token".to_owned(), padded.into());
+    if let Some(access_token) = access_token {
+        answer.insert("access_token".to_owned(), access_token.into());
     }
+}
+
+/// The access token in place of the one in the answer, if it is to be another; it opens what that one opens.
+fn other_access_token(script: &Script, fault: &Fault, answer: &mut Map<String, Value>) -> Option<String> {
+    let provider = &script.provider;
+    let now = provider.now();
+    let mut access_token = answer.get("access_token")?.as_str()?.to_owned();
+    let ends = fault.access_token_ends_at_ms.map(UnixTime::from_millis).filter(|ends| *ends > now);
+    if let Some(ends) = ends {
+        let token = provider.seal.read_access_token(&access_token)?;
+        access_token = provider.seal.access_token(token.ending(ends));
+        answer.insert("expires_in".to_owned(), ends.since(now).as_secs().into());
+    }
+    let missing = fault.access_token_bytes.saturating_sub(access_token.len() + 1);
+    if missing > 0 {
+        access_token = format!("{access_token}~{}", "x".repeat(missing));
+    }
+    (ends.is_some() || missing > 0).then_some(access_token)
 }
 
 /// Core 5.3.2: a signed answer says who it is from and for.

@@ -201,6 +201,10 @@ impl RequestLog {
             "entries": entries,
             "requests": named(&log.requests),
             "in_flight": in_flight,
+            "connections": InFlight {
+                now: provider.connections.now(),
+                high_water: provider.connections.high_water(),
+            },
             "max_in_flight_per_grant": log.most_refreshes_of_a_grant,
             "reuse_detected": provider.ledger.read(|state| state.reuse_detected()),
         })
@@ -208,6 +212,7 @@ impl RequestLog {
 
     pub(super) fn clear(&self, provider: &Provider) {
         provider.ledger.change(|state| state.forget_reuse());
+        provider.connections.forget();
         let log = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         log.entries.clear();
         log.first_seq = log.last_seq + 1;

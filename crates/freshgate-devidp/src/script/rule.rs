@@ -72,6 +72,8 @@ pub(super) struct Fault {
     pub(super) id_token: Option<JwtFault>,
     /// How long the access token of a token answer is, if longer than usual.
     pub(super) access_token_bytes: usize,
+    /// When the access token of a token answer ends, in milliseconds since 1970. No longer counts once that is past.
+    pub(super) access_token_ends_at_ms: Option<i64>,
     /// Answer userinfo as a signed JWT, with this wrong with it (`{}`: nothing).
     pub(super) signed: Option<JwtFault>,
     /// Sign this user in at once, without a page. A user that is not there yet is added.

@@ -5,6 +5,8 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -33,7 +35,50 @@ impl CutSwitch {
     }
 }
 
-pub(super) async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
+/// Counts the connections that are open.
+#[derive(Debug, Default)]
+pub(crate) struct OpenConnections {
+    now: AtomicUsize,
+    high_water: AtomicUsize,
+}
+
+impl OpenConnections {
+    /// How many there are.
+    pub(crate) fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// How many there were at the most since the last [`OpenConnections::forget`].
+    pub(crate) fn high_water(&self) -> usize {
+        self.high_water.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn forget(&self) {
+        self.high_water.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn opened(self: Arc<Self>) -> OpenConnection {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.high_water.fetch_max(now, Ordering::Relaxed);
+        OpenConnection(self)
+    }
+}
+
+/// One of them, until it is dropped.
+struct OpenConnection(Arc<OpenConnections>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    open: Arc<OpenConnections>,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -41,7 +86,12 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, stop: Cancellat
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, routes.clone(), stop.clone()));
+                    let counted = Arc::clone(&open).opened();
+                    let serving = connection(stream, routes.clone(), stop.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(counted);
+                    });
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: trying again at once would only burn the processor.

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use connections::CutSwitch;
+pub(crate) use connections::{CutSwitch, OpenConnections};
 
 use crate::clock::Clock;
 use crate::config::DevProviderConfig;
@@ -97,7 +97,12 @@ impl DevProvider {
 
         let (stop_serving, stop_saving) = (CancellationToken::new(), CancellationToken::new());
         let routes = crate::routes::routes(&provider);
-        let server = tokio::spawn(connections::serve(listener, routes, stop_serving.clone()));
+        let server = tokio::spawn(connections::serve(
+            listener,
+            routes,
+            Arc::clone(&provider.connections),
+            stop_serving.clone(),
+        ));
         let saver = state_file.map(|path| {
             tokio::spawn(keep_saved::keep_saved(Arc::clone(&provider), path, stop_saving.clone()))
         });
@@ -136,6 +141,7 @@ async fn assemble(config: DevProviderConfig, addr: SocketAddr) -> Result<Provide
         seal,
         ledger: Ledger::new(state),
         messenger,
+        connections: Arc::default(),
         cookie_name,
     })
 }

@@ -42,6 +42,11 @@ impl AccessToken {
         AccessToken { grant, expires, id: random_bytes() }
     }
 
+    /// The same, but for when it ends.
+    pub(crate) fn ending(self, expires: UnixTime) -> AccessToken {
+        AccessToken { expires, ..self }
+    }
+
     /// Its own name, to revoke it alone. Not a secret.
     pub(crate) fn id(&self) -> String {
         base64url(&self.id)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use freshgate_devidp::Scripting;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -272,6 +273,54 @@ async fn access_tokens_can_be_large_and_still_open() {
 }
 
 #[tokio::test]
+async fn access_tokens_can_end_at_one_moment() {
+    let setting = Setting::with(|config| {
+        config.scripting = Scripting::On;
+        config.access_token_lifetime = Duration::from_secs(600);
+    })
+    .await;
+    let access = text(&auto_login(&setting).await, "access_token").to_owned();
+    let now_ms = async || {
+        let answer = setting.get_as("/api/whoami", &access).await.json();
+        (answer["server_time"].as_f64().unwrap() * 1000.0) as i64
+    };
+    let in_a_minute = now_ms().await + 60_000;
+    let ends_at =
+        |ms: i64| json!({"endpoint": "token", "times": 2, "action": {"access_token_ends_at_ms": ms}});
+    setting.script(ends_at(in_a_minute)).await;
+    let tokens = auto_login(&setting).await;
+    let refreshed = setting.refresh(text(&tokens, "refresh_token")).await.json();
+    for tokens in [&tokens, &refreshed] {
+        assert!((55..=60).contains(&tokens["expires_in"].as_u64().unwrap()), "{}", tokens["expires_in"]);
+        let id_token = Jwt::read(text(tokens, "id_token"));
+        let access = text(tokens, "access_token");
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, access.as_bytes());
+        assert_eq!(id_token.claims["at_hash"], base64url(&hash.as_ref()[..16]));
+        assert!(id_token.is_genuine(&setting).await);
+        // It is the token itself that ends then: the provider says so when it comes back.
+        let answer = setting.get_as("/api/whoami", access).await.json();
+        let ends =
+            answer["server_time"].as_f64().unwrap() + answer["token_remaining_seconds"].as_f64().unwrap();
+        assert!((ends * 1000.0 - in_a_minute as f64).abs() < 2.0, "{answer}");
+    }
+    assert_ne!(tokens["access_token"], refreshed["access_token"]);
+
+    // The moment is past: nothing changes.
+    setting.script(ends_at(now_ms().await - 1)).await;
+    assert_eq!(auto_login(&setting).await["expires_in"], 600);
+
+    // And one that ends is over.
+    setting.script(ends_at(now_ms().await + 50)).await;
+    let tokens = auto_login(&setting).await;
+    let access = text(&tokens, "access_token");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while setting.get_as("/api/whoami", access).await.status != StatusCode::UNAUTHORIZED {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn userinfo_can_be_signed() {
     let setting = Setting::scripted().await;
     let tokens = setting.tokens("alice").await;
@@ -419,4 +468,6 @@ async fn the_log_counts_what_is_on_the_wire_at_once() {
     let log = setting.log().await;
     assert_eq!(log["in_flight"]["token:refresh"], json!({"now": 0, "high_water": 3}));
     assert_eq!(log["max_in_flight_per_grant"], 2);
+    assert!(log["connections"]["high_water"].as_u64() >= Some(3), "{}", log["connections"]);
+    assert!(log["connections"]["now"].as_u64() >= Some(1), "{}", log["connections"]);
 }
