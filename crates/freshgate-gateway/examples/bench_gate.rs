@@ -9,7 +9,7 @@ use freshgate::{
     Engine,
     clock::{Entropy, SystemEntropy},
     engine::LoginRequest,
-    provider::{HttpTransport, ProviderRequest, Transport, TransportOptions},
+    provider::{Connection, HttpTransport, ProviderRequest, Transport, TransportOptions},
 };
 use freshgate_devidp::{DevProvider, Scripting};
 use freshgate_gateway::{
@@ -87,6 +87,7 @@ async fn sign_in(engine: &Engine, redirect_uri: &Url) -> Result<Secret, Box<dyn 
         headers: HeaderMap::new(),
         body: Bytes::new(),
         answer_limit: 64 * 1024,
+        connection: Connection::Kept,
     };
     let answer = HttpTransport::new(&TransportOptions::default())?.send(request).await?;
     let callback = Url::parse(answer.header(header::LOCATION).ok_or("the provider sends nobody back")?)?;

@@ -104,6 +104,7 @@ async fn script(at: &RunningProvider, rule: Value) {
         )]),
         body: rule.to_string().into(),
         answer_limit: 1 << 20,
+        connection: freshgate::provider::Connection::Kept,
     };
     let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
     let answer = freshgate::provider::Transport::send(&transport, request).await.unwrap();

@@ -118,7 +118,14 @@ impl World {
 async fn send(method: Method, url: Url, body: String) -> ProviderAnswer {
     let headers =
         HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let request = ProviderRequest { method, url, headers, body: body.into(), answer_limit: 1 << 20 };
+    let request = ProviderRequest {
+        method,
+        url,
+        headers,
+        body: body.into(),
+        answer_limit: 1 << 20,
+        connection: freshgate::provider::Connection::Kept,
+    };
     HttpTransport::new(&TransportOptions::default()).unwrap().send(request).await.unwrap()
 }
 

@@ -7,7 +7,7 @@ use freshgate::{
     clock::{Clock, SystemClock, SystemEntropy},
     engine::{EngineParts, LoginRequest, Opened},
     events::SessionEvent,
-    provider::{HttpTransport, Provider, ProviderRequest, Transport, TransportOptions},
+    provider::{Connection, HttpTransport, Provider, ProviderRequest, Transport, TransportOptions},
     session::{EndReason, OpenSession, SessionKey},
     store::{Store, Tombstone},
 };
@@ -201,6 +201,7 @@ async fn choose(authorize: &str, user: &str) -> Url {
         )]),
         body: form.into(),
         answer_limit: 1 << 20,
+        connection: Connection::Kept,
     };
     let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
     let answer = transport.send(request).await.unwrap();
@@ -440,6 +441,7 @@ async fn an_operator_ends_a_session_at_the_provider_too() {
             )]),
             body: bytes::Bytes::new(),
             answer_limit: 1 << 20,
+            connection: Connection::Kept,
         };
         HttpTransport::new(&TransportOptions::default()).unwrap().send(request).await.unwrap().status
     };

@@ -129,6 +129,13 @@ impl RefreshState {
     pub(crate) fn may_have_been_used(&self) -> bool {
         self.answers_lost > 0 || self.in_doubt
     }
+
+    /// Whether that will be so if it is sent now and the answer is lost.
+    pub(crate) fn may_be_sent_again(&self, policy: LostAnswer, now: Timestamp) -> bool {
+        let mut lost = self.clone();
+        lost.answer_lost(now);
+        lost.may_be_sent(policy, now)
+    }
 }
 
 impl Record {

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     counting::{self, Wanted},
     freshness::{self, Freshness},
-    provider::{LostAnswer, NoTurn, Provider, TokenOutcome, Turn, UserInfoFailure, VerifyError},
+    provider::{Connection, LostAnswer, NoTurn, Provider, TokenOutcome, Turn, UserInfoFailure, VerifyError},
     sabotage::Sabotage,
     session::{EndReason, FreshSession, OpenSession, SessionKey, TokenSet},
     store::{Revision, StoreError, Tombstone},
@@ -687,7 +687,12 @@ impl Flight<'_> {
                 self.crew.sent();
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
-            let outcome = TokenOutcome::of(provider.refresh(&refresh_token).await);
+            // An answer is easily lost with a connection that the provider closes at the very moment. The last time that the
+            // token may be sent, that would be the end of the session.
+            let is_last =
+                !held.record.refresh.may_be_sent_again(lost_answer(provider, &held.record), sent_at);
+            let connection = if is_last { Connection::New } else { Connection::Kept };
+            let outcome = TokenOutcome::of(provider.refresh(&refresh_token, connection).await);
             let TokenOutcome::Lost(error) = &outcome else {
                 turn.settle(outcome.verdict(), self.spread());
                 return Ok((held, sent_at, outcome));

@@ -9,7 +9,7 @@ use freshgate_oidc::{JwkSet, JwkSetError, Timestamp};
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use super::{ProviderRequest, Transport, TransportError, single::SingleRun};
+use super::{Connection, ProviderRequest, Transport, TransportError, single::SingleRun};
 use crate::{clock::Clock, tasks::Tasks};
 
 /// How long keys are taken as they are. A key that the provider withdrew is trusted no longer than this.
@@ -135,6 +135,7 @@ async fn fetch(jwks_uri: Url, transport: &dyn Transport) -> Fetched {
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         answer_limit: LIMIT,
+        connection: Connection::Kept,
     };
     let answer =
         transport.send(request).await.map_err(|error| KeysUnavailable::Unreachable(Arc::new(error)))?;

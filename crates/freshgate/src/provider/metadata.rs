@@ -9,7 +9,7 @@ use std::{
 use freshgate_oidc::{MetadataError, ProviderMetadata, Timestamp};
 use http::{HeaderMap, Method, StatusCode};
 
-use super::{ProviderConfig, ProviderRequest, Transport, TransportError, single::SingleRun};
+use super::{Connection, ProviderConfig, ProviderRequest, Transport, TransportError, single::SingleRun};
 use crate::{clock::Clock, tasks::Tasks};
 
 /// How long metadata is taken as it is.
@@ -146,6 +146,7 @@ async fn fetch(config: &ProviderConfig, transport: &dyn Transport) -> Fetched {
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         answer_limit: LIMIT,
+        connection: Connection::Kept,
     };
     let answer = transport
         .send(request)

@@ -32,7 +32,7 @@ pub use keys::KeysUnavailable;
 pub use metadata::MetadataUnavailable;
 pub use policy::LostAnswer;
 pub use transport::{
-    HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError, TransportOptions,
+    Connection, HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError, TransportOptions,
 };
 
 use crate::{
@@ -173,7 +173,7 @@ impl Provider {
         let ask = |client: &ClientAuthentication| {
             TokenRequest::authorization_code(client, no_code, redirect_uri, no_code)
         };
-        match TokenOutcome::of(self.ask_for_tokens(ask).await) {
+        match TokenOutcome::of(self.ask_for_tokens(Connection::Kept, ask).await) {
             TokenOutcome::Misconfigured(error) => Err(ClientRefused(error)),
             _ => Ok(()),
         }
@@ -189,7 +189,8 @@ impl Provider {
         redirect_uri: &Url,
     ) -> Result<TokenAnswer, TokenRequestError> {
         let answer = self
-            .ask_for_tokens(|client| {
+            // A code is good for one request.
+            .ask_for_tokens(Connection::New, |client| {
                 TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier)
             })
             .await;
@@ -201,14 +202,20 @@ impl Provider {
     }
 
     /// Spends a refresh token. Unless it fails with something that says that nothing was sent, the token may be used up.
-    pub(crate) async fn refresh(&self, refresh_token: &Secret) -> Result<TokenAnswer, TokenRequestError> {
-        let answer = self.ask_for_tokens(|client| TokenRequest::refresh_token(client, refresh_token)).await;
+    pub(crate) async fn refresh(
+        &self,
+        refresh_token: &Secret,
+        connection: Connection,
+    ) -> Result<TokenAnswer, TokenRequestError> {
+        let request = |client: &ClientAuthentication| TokenRequest::refresh_token(client, refresh_token);
+        let answer = self.ask_for_tokens(connection, request).await;
         counting::token_answer(self.name(), "refresh_token", outcome_code(&answer));
         answer
     }
 
     async fn ask_for_tokens(
         &self,
+        connection: Connection,
         request: impl FnOnce(&ClientAuthentication) -> TokenRequest,
     ) -> Result<TokenAnswer, TokenRequestError> {
         let metadata = self.metadata().await.map_err(TokenRequestError::Metadata)?;
@@ -221,6 +228,7 @@ impl Provider {
             headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
             body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
             answer_limit: TOKEN_ANSWER_LIMIT,
+            connection,
         };
         let answer = self.transport.send(request).await.map_err(TokenRequestError::Transport)?;
         Ok(parse_token_answer(
@@ -346,6 +354,7 @@ impl Provider {
             headers: sensitive("authorization", &authorization).into_iter().collect(),
             body: Bytes::new(),
             answer_limit: UserInfo::MAX_BYTES,
+            connection: Connection::Kept,
         };
         let answer = self.transport.send(request).await.map_err(|error| unavailable(error.into()))?;
         if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {

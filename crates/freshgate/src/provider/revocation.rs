@@ -6,7 +6,7 @@ use bytes::Bytes;
 use freshgate_oidc::{Secret, TokenAnswer, TokenRequest, parse_token_answer};
 use http::{Method, header};
 
-use super::{Provider, ProviderRequest, sensitive};
+use super::{Connection, Provider, ProviderRequest, sensitive};
 
 /// The largest answer that is read: there is nothing in it but an error.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -43,6 +43,7 @@ impl Provider {
             headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
             body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
             answer_limit: ANSWER_LIMIT,
+            connection: Connection::Kept,
         };
         let answer = match self.transport.send(request).await {
             Ok(answer) => answer,

@@ -19,6 +19,18 @@ pub struct ProviderRequest {
     pub body: Bytes,
     /// The largest answer that is read, in bytes.
     pub answer_limit: usize,
+    /// What it goes over.
+    pub connection: Connection,
+}
+
+/// What a request goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// One that earlier requests went over, if there is one. The provider may close it at the very moment, and then nobody
+    /// knows whether the request arrived.
+    Kept,
+    /// One of its own, for what may be sent only once. Where it cannot be made, nothing was sent.
+    New,
 }
 
 /// A provider's answer, whole.
@@ -89,29 +101,34 @@ impl Default for TransportOptions {
     }
 }
 
-/// The transport over the network: HTTP/1.1, TLS by rustls, pooled connections.
+/// The transport over the network: HTTP/1.1, TLS by rustls, connections that are kept for the next request.
 pub struct HttpTransport {
-    client: reqwest::Client,
+    kept: reqwest::Client,
+    new: reqwest::Client,
 }
 
 impl HttpTransport {
     /// Fails where a certificate of `options` is none, or the system's cannot be read.
     pub fn new(options: &TransportOptions) -> Result<Self, reqwest::Error> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("freshgate/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the client's credentials to where nobody meant them.
-            .redirect(reqwest::redirect::Policy::none())
-            // Whether a token request may be repeated is the engine's to decide.
-            .retry(reqwest::retry::never())
-            .connect_timeout(options.connect_timeout)
-            .timeout(options.timeout)
-            .pool_idle_timeout(Duration::from_secs(30));
+        let mut roots = Vec::new();
         for pem in &options.extra_roots {
-            for root in reqwest::Certificate::from_pem_bundle(pem)? {
-                builder = builder.add_root_certificate(root);
-            }
+            roots.extend(reqwest::Certificate::from_pem_bundle(pem)?);
         }
-        Ok(Self { client: builder.build()? })
+        let client = || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("freshgate/", env!("CARGO_PKG_VERSION")))
+                // A redirect would carry the client's credentials to where nobody meant them.
+                .redirect(reqwest::redirect::Policy::none())
+                // Whether a token request may be repeated is the engine's to decide.
+                .retry(reqwest::retry::never())
+                .connect_timeout(options.connect_timeout)
+                .timeout(options.timeout);
+            roots.iter().cloned().fold(builder, reqwest::ClientBuilder::add_root_certificate)
+        };
+        Ok(Self {
+            kept: client().pool_idle_timeout(Duration::from_secs(30)).build()?,
+            new: client().pool_max_idle_per_host(0).build()?,
+        })
     }
 }
 
@@ -120,8 +137,11 @@ impl Transport for HttpTransport {
     async fn send(&self, request: ProviderRequest) -> Result<ProviderAnswer, TransportError> {
         let host = request.url.host_str().unwrap_or_default().to_owned();
         let answer_limit = request.answer_limit;
-        let sent = self
-            .client
+        let client = match request.connection {
+            Connection::Kept => &self.kept,
+            Connection::New => &self.new,
+        };
+        let sent = client
             .request(request.method, request.url)
             .headers(request.headers)
             .body(request.body)
@@ -152,6 +172,51 @@ impl Transport for HttpTransport {
                     return Err(TransportError::AnswerLost { host, source: Box::new(error.without_url()) });
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// Answers the first request on each connection, and closes it when the second comes.
+    async fn serve(mut connection: TcpStream) {
+        let mut request = [0; 4096];
+        let length = connection.read(&mut request).await.unwrap();
+        assert!(length > 0);
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let _ = connection.read(&mut request).await;
+    }
+
+    #[tokio::test]
+    async fn a_request_with_a_connection_of_its_own_is_not_lost_on_one_that_the_provider_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/token", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                tokio::spawn(serve(connection));
+            }
+        });
+        let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
+        let send = async |connection| {
+            let (method, headers, body) = (Method::POST, HeaderMap::new(), Bytes::from_static(b"a=b"));
+            let request =
+                ProviderRequest { method, url: url.clone(), headers, body, answer_limit: 100, connection };
+            transport.send(request).await
+        };
+        // Twice, so that neither leaves a connection for the next.
+        for _ in 0..2 {
+            send(Connection::Kept).await.unwrap();
+            send(Connection::New).await.unwrap();
+            send(Connection::New).await.unwrap();
+            let lost = send(Connection::Kept).await;
+            assert!(matches!(lost, Err(TransportError::AnswerLost { .. })));
         }
     }
 }

@@ -15,7 +15,9 @@ use freshgate::{
     Engine, Timestamp,
     clock::Clock,
     engine::{Opened, RefreshError, RefreshOutcome, TryLater},
-    provider::{LostAnswer, ProviderAnswer, ProviderRequest, Refreshing, Transport, TransportError},
+    provider::{
+        Connection, LostAnswer, ProviderAnswer, ProviderRequest, Refreshing, Transport, TransportError,
+    },
     session::{EndReason, FreshSession, SessionKey},
     store::{MemoryStore, Store},
 };
@@ -71,6 +73,7 @@ struct State {
     live: BTreeSet<String>,
     serial: u32,
     presented: Vec<String>,
+    connections: Vec<Connection>,
     /// For the next requests, one after the other; then for all others.
     fates: VecDeque<Fate>,
     fate: Fate,
@@ -85,6 +88,7 @@ impl Crowd {
             live: BTreeSet::new(),
             serial: 1_000_000,
             presented: Vec::new(),
+            connections: Vec::new(),
             fates: VecDeque::new(),
             fate: Fate::Answered,
             latency: Duration::from_millis(50),
@@ -115,10 +119,11 @@ impl Crowd {
         self.state.lock().unwrap().presented.len()
     }
 
-    async fn refresh(&self, token: String) -> Result<ProviderAnswer, TransportError> {
+    async fn refresh(&self, token: String, connection: Connection) -> Result<ProviderAnswer, TransportError> {
         let (fate, latency) = {
             let mut state = self.state.lock().unwrap();
             state.presented.push(token.clone());
+            state.connections.push(connection);
             (state.fates.pop_front().unwrap_or(state.fate), state.latency)
         };
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
@@ -181,7 +186,7 @@ impl Transport for Crowd {
     async fn send(&self, request: ProviderRequest) -> Result<ProviderAnswer, TransportError> {
         let form: Vec<_> = form_urlencoded::parse(&request.body).into_owned().collect();
         if let Some((_, token)) = form.into_iter().find(|(name, _)| name == "refresh_token") {
-            return self.refresh(token).await;
+            return self.refresh(token, request.connection).await;
         }
         let is_login = request.method == Method::POST && request.url.path() == "/token";
         let answer = self.logins.send(request).await?;
@@ -414,6 +419,32 @@ async fn one_retry_at_once_and_no_more() {
     assert_eq!(world.crowd.requests(), before + 2);
     assert!(is_unknown(&world.refresh(key).await));
     assert_eq!(world.crowd.requests(), before + 2, "and never sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_sent_again_has_a_connection_of_its_own() {
+    use Connection::{Kept, New};
+    let table = [
+        (LostAnswer::RetryOnce, vec![Kept, New]),
+        (LostAnswer::RetryWithin(seconds(30)), vec![Kept, Kept]),
+        (LostAnswer::RetryAlways, vec![Kept, Kept]),
+        (LostAnswer::SignInAgain, vec![New]),
+    ];
+    for (policy, expected) in table {
+        let world = World::with(policy);
+        let key = world.signed_in().await;
+        world.crowd.next(&[Fate::LostOnTheWay]);
+        let _ = world.refresh(key).await;
+        assert_eq!(world.crowd.state.lock().unwrap().connections, expected, "{policy:?}");
+    }
+    // As soon as an answer has come, it may be lost again.
+    let world = World::with(LostAnswer::RetryOnce);
+    let key = world.signed_in().await;
+    world.crowd.next(&[Fate::LostOnTheWay, Fate::NotReached]);
+    assert_eq!(failure(world.refresh(key).await).0, "provider_unreachable");
+    world.refresh(key).await.unwrap();
+    world.refresh(key).await.unwrap();
+    assert_eq!(world.crowd.state.lock().unwrap().connections, [Kept, New, New, Kept]);
 }
 
 #[tokio::test(start_paused = true)]
