@@ -22,9 +22,7 @@ def misbehaving(stage: Stage) -> DevProvider:
 def test_large_access_token_400_groups_and_a_large_userinfo(stage: Stage) -> None:
     stage.set_up()
     stage.provider.change_user("alice", groups=GROUPS, biography=BIOGRAPHY)
-    misbehaving(stage).misbehave(
-        "token", access_token_bytes=ACCESS_TOKEN_BYTES, id_token={"set": {"groups": GROUPS}}
-    )
+    misbehaving(stage).misbehave("token", access_token_bytes=ACCESS_TOKEN_BYTES, id_token={"set": {"groups": GROUPS}})
     tab = stage.tab().open().is_signed_out()
 
     tab.sign_in()

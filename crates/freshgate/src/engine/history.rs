@@ -37,7 +37,7 @@ pub enum HistoryEvent {
     /// Tokens and claims were refreshed.
     Refreshed,
     /// A refresh failed. The code says how: that of a [`RefreshFailure`](super::RefreshFailure) where the session was kept,
-    /// that of an [`EndReason`] where it ended.
+    /// that of an [`EndReason`](crate::session::EndReason) where it ended.
     RefreshFailed(String),
 }
 
