@@ -81,6 +81,9 @@ pub(crate) struct Lease {
     /// sent again nothing more is in doubt.
     #[serde(default)]
     pub(crate) settled: bool,
+    /// Grows while the holder lives and its request is under way, whatever its clock does.
+    #[serde(default)]
+    pub(crate) renewals: u32,
     /// By the holder's clock: when others may take it, if it is not renewed.
     pub(crate) until: Timestamp,
 }
@@ -317,7 +320,7 @@ mod tests {
         let at = Timestamp::from_unix_millis(1_000);
         let leased = || {
             let until = at + Duration::from_secs(10);
-            let lease = Lease { holder: "one".into(), since: at, settled: false, until };
+            let lease = Lease { holder: "one".into(), since: at, settled: false, renewals: 0, until };
             RefreshState { lease: Some(lease), ..RefreshState::default() }
         };
         let is_settled = |refresh: &RefreshState| refresh.lease.as_ref().is_some_and(|lease| lease.settled);

@@ -618,8 +618,13 @@ impl Flight<'_> {
                 lookup = Lookup::Live(record, revision);
                 continue;
             }
-            refresh.lease =
-                Some(Lease { holder: self.holder.clone(), since: now, settled: false, until: now + LEASE });
+            refresh.lease = Some(Lease {
+                holder: self.holder.clone(),
+                since: now,
+                settled: false,
+                renewals: 0,
+                until: now + LEASE,
+            });
             let leased = Record { refresh, ..(*record).clone() };
             lookup = match self.engine.0.sessions.replace(leased, revision).await {
                 Ok(Replaced::Done(record, revision)) => {
@@ -657,6 +662,7 @@ impl Flight<'_> {
             .write(held, Fence::Generation, None, |record| {
                 if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| is_ours(lease)) {
                     lease.settled = false;
+                    lease.renewals += 1;
                     lease.until = until;
                 }
             })
@@ -724,6 +730,7 @@ impl Flight<'_> {
             let mut renewed = (*held.record).clone();
             match &mut renewed.refresh.lease {
                 Some(lease) if lease.holder == self.holder => {
+                    lease.renewals += 1;
                     lease.until = until;
                 }
                 // Taken over: there is nothing to renew, but the answer still counts if the fence holds.

@@ -101,6 +101,10 @@ impl Default for TransportOptions {
     }
 }
 
+/// How long an idle connection is kept. Node.js and uvicorn close theirs after five seconds: a request that goes out at that
+/// very moment is one whose answer is lost.
+const KEPT_FOR: Duration = Duration::from_secs(4);
+
 /// The transport over the network: HTTP/1.1, TLS by rustls, connections that are kept for the next request.
 pub struct HttpTransport {
     kept: reqwest::Client,
@@ -126,7 +130,7 @@ impl HttpTransport {
             roots.iter().cloned().fold(builder, reqwest::ClientBuilder::add_root_certificate)
         };
         Ok(Self {
-            kept: client().pool_idle_timeout(Duration::from_secs(30)).build()?,
+            kept: client().pool_idle_timeout(KEPT_FOR).build()?,
             new: client().pool_max_idle_per_host(0).build()?,
         })
     }
