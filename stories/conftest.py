@@ -2,15 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from harness.figures import Figures, table
 from harness.providers import DevProvider, OidcProvider, Provider
 from harness.stage import Stage
+from harness.storm import Storm
 
 OUTPUT = Path(__file__).parent / "output"
 PROVIDERS: dict[str, type[Provider]] = {"devidp": DevProvider, "oidc-provider": OidcProvider}
@@ -88,7 +90,31 @@ def verdicts(request: pytest.FixtureRequest) -> Verdicts:
     return request.config.stash.setdefault(VERDICTS, Verdicts())
 
 
+@pytest.fixture
+def storm(provider_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Storm]:
+    """The stage of a storm, which takes no browser. Ends what the story started, keeps logs, looks for leaks."""
+    played = Storm(tmp_path, PROVIDERS[provider_name])
+    yield played
+    leaked = played.end()
+    evidence = OUTPUT / request.node.name
+    shutil.rmtree(evidence, ignore_errors=True)
+    if leaked or request.node.stash.get(FAILED, False):
+        shutil.copytree(played.logs, evidence)
+    assert not leaked, f"secrets in what the gate wrote: {leaked}"
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Callable[[Figures], None]:
+    """Adds a line to the table that is shown at the end."""
+    return request.config.stash.setdefault(FIGURES, []).append
+
+
 FAILED = pytest.StashKey[bool]()
+FIGURES = pytest.StashKey[list[Figures]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sessions", type=int, help="how many sessions expire in the same second")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -103,7 +129,8 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """One line per story: how it went with each provider. One per module of the conformance tests that held."""
+    """One line per story: how it went with each provider. One per module of the conformance
+    tests that held, and then what the storms measured."""
     verdicts = config.stash.get(VERDICTS, Verdicts())
     if verdicts.rows:
         terminalreporter.section("conformance")
@@ -126,3 +153,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         width = max(map(len, stories))
         for told, results in stories.items():
             terminalreporter.line(f"{told:<{width}}  {', '.join(results)}")
+    if measured := config.stash.get(FIGURES, []):
+        terminalreporter.section("storms")
+        for line in table(measured):
+            terminalreporter.line(line)

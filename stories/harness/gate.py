@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,8 @@ class Project:
     def __init__(self, folder: Path, app: str, base_path: str = "", channels: Sequence[str] = ("back",)) -> None:
         self.folder = folder
         self.channels = channels
-        self.port = free_port()
         self.base_path = base_path
-        self.address = f"http://localhost:{self.port}{base_path}"
+        self._listen_at(free_port())
         self.client_secret = "client-secret-of-the-stories-0123456789"
         self.cookie_secret = "cookie-secret-of-the-stories-0123456789"
         source = APPS / app
@@ -42,13 +42,23 @@ class Project:
             folder.mkdir(parents=True, exist_ok=True)
             self.script = Path(shutil.copy(source, folder))
 
+    def _listen_at(self, port: int) -> None:
+        self.port = port
+        self.address = f"http://localhost:{port}{self.base_path}"
+
+    def neighbour(self) -> "Project":
+        """The same folder, for another gate beside the first."""
+        beside = copy(self)
+        beside._listen_at(free_port())
+        return beside
+
     @property
     def client(self) -> Client:
         """What this project's gate is to be registered as."""
         return Client(
             client_id="stories",
             client_secret=self.client_secret,
-            redirect_uri=f"{self.address}/oauth2callback",
+            redirect_uris=(f"{self.address}/oauth2callback",),
             # As Streamlit has it: one address for both ways back.
             post_logout_redirect_uri=f"{self.address}/oauth2callback",
             backchannel_logout_uri=f"{self.address}/auth/backchannel-logout" if "back" in self.channels else None,
@@ -58,7 +68,7 @@ class Project:
     def auth(self, provider: Provider) -> dict[str, Any]:
         """A complete `[auth]` for a provider."""
         return {
-            "redirect_uri": self.client.redirect_uri,
+            "redirect_uri": self.client.redirect_uris[0],
             "cookie_secret": self.cookie_secret,
             "client_id": provider.client.client_id,
             "client_secret": provider.client.client_secret,
@@ -84,9 +94,9 @@ class Gate:
         self.address = project.address
 
     @classmethod
-    def start(cls, project: Project, log: Path, *arguments: str) -> "Gate":
+    def start(cls, project: Project, log: Path, *arguments: str, **variables: str) -> "Gate":
         """Starts `freshgate run` and waits until the app answers through it."""
-        process = Process(command(project, *arguments), log, cwd=project.folder, env=environment())
+        process = Process(command(project, *arguments), log, cwd=project.folder, env=environment(**variables))
         gate = cls(project, process)
         try:
             gate.wait_until_ready()

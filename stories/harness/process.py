@@ -68,6 +68,11 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
+    def kill(self) -> None:
+        """What `kill -9` does; the program's children are left alone."""
+        self.send(signal.SIGKILL)
+        self.wait_for_exit()
+
     def stop(self) -> None:
         """Ends the program and whatever it left behind."""
         family = descendants(self.pid)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Page
 
@@ -28,7 +30,7 @@ class Client:
 
     client_id: str
     client_secret: str
-    redirect_uri: str
+    redirect_uris: tuple[str, ...]
     post_logout_redirect_uri: str
     backchannel_logout_uri: str | None = None
     frontchannel_logout_uri: str | None = None
@@ -40,6 +42,20 @@ class Request:
 
     endpoint: str
     status: int | None
+    sub: str | None
+    """Whose token it carried, as far as that is known."""
+    start_ms: int
+    end_ms: int | None
+    fate: str
+    """`in_flight`, `answered`, `cut` (by the provider), `client_left` (before there was an answer)."""
+
+
+@dataclass(frozen=True)
+class HighWater:
+    """The most of something that there was at once, since the provider started."""
+
+    token_requests: int
+    connections: int
 
 
 class Provider(ABC):
@@ -49,6 +65,33 @@ class Provider(ABC):
     process: Process
     issuer: str
     client: Client
+
+    printed_per_token_request: str
+    """The line that it prints for a token request that it has handled, as a regular expression."""
+    printed_per_reuse: str
+    """The line that it prints when a refresh token comes that was used before."""
+
+    def __init__(self, client: Client, log: Path) -> None:
+        self.client = client
+        self.logs = [log]
+        self._start("127.0.0.1:0")
+
+    @abstractmethod
+    def command(self, listen: str) -> Sequence[str | Path]:
+        """How it is started."""
+
+    def _start(self, listen: str) -> None:
+        self.process = Process(self.command(listen), self.logs[-1])
+        self.issuer = self.process.wait_for_line(r"^ready (\S+)")[1]
+
+    def start_again(self) -> None:
+        """After it was stopped: at the same address, with what it has kept."""
+        self.logs.append(self.logs[0].with_stem(f"{self.logs[0].stem}-{len(self.logs) + 1}"))
+        self._start(urlsplit(self.issuer).netloc)
+
+    def printed(self, pattern: str) -> int:
+        """How many lines it has printed that match; what is printed outlives the process."""
+        return sum(len(re.findall(pattern, log.read_text(errors="replace"), re.MULTILINE)) for log in self.logs)
 
     @property
     def metadata_url(self) -> str:
@@ -80,8 +123,16 @@ class Provider(ABC):
         """The requests that reached an endpoint, oldest first."""
 
     @abstractmethod
+    def high_water(self) -> HighWater:
+        """How many token requests and connections there were at the same time, at most."""
+
     def most_at_once(self) -> int:
         """How many token requests were on the wire at the same time, at most."""
+        return self.high_water().token_requests
+
+    @abstractmethod
+    def forget_figures(self) -> None:
+        """Forgets the requests so far, and counts anew."""
 
     @abstractmethod
     def secrets(self) -> set[str]:
@@ -98,6 +149,14 @@ class Provider(ABC):
     @abstractmethod
     def behave(self) -> None:
         """From now on does everything right again."""
+
+    @abstractmethod
+    def end_tokens_at(self, unix_seconds: int) -> None:
+        """Access tokens that are issued before this moment end then."""
+
+    @abstractmethod
+    def cut_answers_for(self, users: Collection[str]) -> None:
+        """Does what the next refresh of each of them asks for, and cuts the connection instead of answering."""
 
     @abstractmethod
     def change_user(self, user: str, **claims: Any) -> None:
@@ -119,30 +178,35 @@ class OidcProvider(Provider):
     """node-oidc-provider: certified by the OpenID Foundation, and not written by us."""
 
     name = "oidc-provider"
+    printed_per_token_request = r"^token(:refresh)? \d+$"
+    printed_per_reuse = r"^grant\.error .* refresh token already used$"
 
-    def __init__(self, client: Client, log: Path, token_seconds: float, **settings: Any) -> None:
-        self.client = client
+    def __init__(self, client: Client, log: Path, token_seconds: float, state: Path | None = None) -> None:
         registered: dict[str, Any] = {}
         if client.backchannel_logout_uri:
             registered["backchannel_logout_uri"] = client.backchannel_logout_uri
             registered["backchannel_logout_session_required"] = True
-        settings |= {
-            "access_token_seconds": token_seconds,
+        self._settings = {
+            "access_token_seconds": round(token_seconds),
+            "state": None if state is None else str(state),
             "users": USERS,
             "clients": [
                 {
                     "client_id": client.client_id,
                     "client_secret": client.client_secret,
-                    "redirect_uris": [client.redirect_uri],
+                    "redirect_uris": client.redirect_uris,
                     "post_logout_redirect_uris": [client.post_logout_redirect_uri],
                     "grant_types": ["authorization_code", "refresh_token"],
                     **registered,
                 }
             ],
         }
+        super().__init__(client, log)
+
+    def command(self, listen: str) -> Sequence[str | Path]:
+        settings = self._settings | {"port": int(listen.rpartition(":")[2])}
         folder = STORIES / "providers" / "oidc-provider"
-        self.process = Process([node(folder), folder / "server.mjs", json.dumps(settings)], log, cwd=folder)
-        self.issuer = self.process.wait_for_line(r"^ready (\S+)")[1]
+        return [node(folder), folder / "server.mjs", json.dumps(settings)]
 
     @property
     def api_url(self) -> str:
@@ -164,14 +228,17 @@ class OidcProvider(Provider):
         self.confirm_logout(page)
 
     def requests(self, endpoint: str) -> list[Request]:
-        entries = self._log()["requests"]
-        return [Request(one["endpoint"], one.get("status")) for one in entries if one["endpoint"] == endpoint]
+        return _requests(self._log()["requests"], endpoint)
 
-    def most_at_once(self) -> int:
-        return int(self._log()["most_in_flight"])
+    def high_water(self) -> HighWater:
+        log = self._log()
+        return HighWater(log["most_in_flight"], log["most_connections"])
+
+    def forget_figures(self) -> None:
+        _send("DELETE", f"{self.issuer}/_log", None)
 
     def secrets(self) -> set[str]:
-        return set(self._log()["secrets"])
+        return set(get_json(f"{self.issuer}/_secrets"))
 
     def delay_refreshes(self, milliseconds: int) -> None:
         self._script({"endpoint": "token:refresh", "delay_ms": milliseconds})
@@ -181,6 +248,12 @@ class OidcProvider(Provider):
 
     def behave(self) -> None:
         self._script()
+
+    def end_tokens_at(self, unix_seconds: int) -> None:
+        post_json(f"{self.issuer}/_end", {"at": unix_seconds})
+
+    def cut_answers_for(self, users: Collection[str]) -> None:
+        self._script({"endpoint": "token:refresh", "cut_after_handling_for": list(users)})
 
     def change_user(self, user: str, **claims: Any) -> None:
         post_json(f"{self.issuer}/_users", {user: claims})
@@ -199,27 +272,29 @@ class DevProvider(Provider):
     """Our own development provider, which can be told to misbehave."""
 
     name = "devidp"
+    printed_per_token_request = r"handed out tokens|refused a token request"
+    printed_per_reuse = r"a replaced refresh token was used"
 
-    def __init__(self, client: Client, log: Path, token_seconds: float) -> None:
-        self.client = client
+    def __init__(
+        self, client: Client, log: Path, token_seconds: float, state: Path | None = None, grace_seconds: int = 0
+    ) -> None:
         self._claims = {user: dict(claims) for user, claims in USERS.items()}
         told = {"back": client.backchannel_logout_uri, "front": client.frontchannel_logout_uri}
-        self.process = Process(
-            [
-                DEVIDP,
-                "--scriptable",
-                "--listen=127.0.0.1:0",
-                f"--client={client.client_id}:{client.client_secret}:{client.redirect_uri}",
-                f"--post-logout-redirect-uri={client.client_id}={client.post_logout_redirect_uri}",
-                f"--access-token-lifetime={round(token_seconds * 1000)}ms",
-                *(f"--{channel}channel-logout-uri={client.client_id}={uri}" for channel, uri in told.items() if uri),
-                *(f"--user={user}" for user in USERS),
-            ],
-            log,
-        )
-        self.issuer = self.process.wait_for_line(r"^ready (\S+)")[1]
+        self._options = [
+            f"--client={client.client_id}:{client.client_secret}:{','.join(client.redirect_uris)}",
+            f"--post-logout-redirect-uri={client.client_id}={client.post_logout_redirect_uri}",
+            f"--access-token-lifetime={round(token_seconds * 1000)}ms",
+            f"--grace={grace_seconds}s",
+            *(f"--{channel}channel-logout-uri={client.client_id}={uri}" for channel, uri in told.items() if uri),
+            *(f"--user={user}" for user in USERS),
+            *([] if state is None else [f"--state={state}"]),
+        ]
+        super().__init__(client, log)
         for user in USERS:
             self.change_user(user)
+
+    def command(self, listen: str) -> Sequence[str | Path]:
+        return [DEVIDP, "--scriptable", f"--listen={listen}", *self._options]
 
     @property
     def api_url(self) -> str:
@@ -245,12 +320,15 @@ class DevProvider(Provider):
         return [dict(delivery) for delivery in deliveries]
 
     def requests(self, endpoint: str) -> list[Request]:
-        entries = self._log()["entries"]
-        return [Request(one["endpoint"], one["status"]) for one in entries if one["endpoint"] == endpoint]
+        return _requests(self._log()["entries"], endpoint)
 
-    def most_at_once(self) -> int:
-        in_flight = self._log()["in_flight"]
-        return sum(counts["high_water"] for endpoint, counts in in_flight.items() if endpoint == "token:refresh")
+    def high_water(self) -> HighWater:
+        log = self._log()
+        of_refreshes = log["in_flight"].get("token:refresh", {"high_water": 0})
+        return HighWater(of_refreshes["high_water"], log["connections"]["high_water"])
+
+    def forget_figures(self) -> None:
+        _send("DELETE", f"{self.issuer}/_log", None)
 
     def secrets(self) -> set[str]:
         return set()  # its log has fingerprints only; its tokens are found by their shape
@@ -262,6 +340,14 @@ class DevProvider(Provider):
         self.misbehave(
             "token:refresh", respond={"status": status, "headers": {"Retry-After": str(retry_after)}, "body": {}}
         )
+
+    def end_tokens_at(self, unix_seconds: int) -> None:
+        self.misbehave("token", access_token_ends_at_ms=unix_seconds * 1000)
+
+    def cut_answers_for(self, users: Collection[str]) -> None:
+        action = {"cut": "after_handling"}
+        rules = [{"endpoint": "token:refresh", "sub": user, "times": 1, "action": action} for user in users]
+        post_json(f"{self.issuer}/_script", {"rules": rules})
 
     def misbehave(self, endpoint: str, times: int | None = None, **action: Any) -> None:
         """From now on does what `action` says with requests to an endpoint; see the provider's script."""
@@ -285,6 +371,14 @@ class DevProvider(Provider):
 def node(folder: Path) -> str | Path:
     """The Node.js that the provider wants, as its packages brought it; where there is none, the system's."""
     return next(iter(sorted(folder.glob("node_modules/node-*/bin/node"))), "node")
+
+
+def _requests(entries: Sequence[Mapping[str, Any]], endpoint: str) -> list[Request]:
+    return [
+        Request(endpoint, one.get("status"), one.get("sub"), one["start_ms"], one.get("end_ms"), one["fate"])
+        for one in entries
+        if one["endpoint"] == endpoint
+    ]
 
 
 def choose_dev_user(page: Page, user: str) -> None:

@@ -2,30 +2,49 @@
 //
 //   node server.mjs '{"clients": […], "users": {…}, "access_token_seconds": 5}'
 //
-// It listens on a free loopback port and prints "ready ISSUER". Beside the provider's own routes there are some of ours:
-//   GET  /_log      what reached the token, userinfo and revocation endpoints, how many at once, and every secret that was handed out
-//   POST /_script   [{"endpoint": "token:refresh", "status": 503, "retry_after": 1, "delay_ms": 300}], instead of any before
+// It listens on a free loopback port, or on `port`, and prints "ready ISSUER". With "state": FILE it is the same provider
+// again after a SIGTERM. Beside the provider's own routes there are some of ours:
+//   GET  /_log      what reached the token, userinfo and revocation endpoints, how many at once, how many connections there were
+//   DELETE /_log    forgets them, and counts anew
+//   GET  /_secrets  every secret that was handed out
+//   POST /_script   [{"endpoint": "token:refresh", "status": 503, "retry_after": 1, "delay_ms": 300}], instead of any before;
+//                   {"endpoint": "token:refresh", "cut_after_handling_for": [users]}: does it, and cuts the connection
+//                   instead of answering, once for each of them
+//   POST /_end      {"at": UNIX SECONDS}: access tokens issued before then end then
 //   POST /_users    {"alice": {…claims}}: the new claims of some users
 //   POST /_revoke   {"user": "alice"}: every refresh token of a user dies, as after an administrator's click
 //   GET  /_api      answers who the bearer of a live access token is, 401 otherwise: an API for the apps
 import http from 'node:http';
 import { exportJWK, generateKeyPair } from 'jose';
 import { Provider } from 'oidc-provider';
+import { openStore } from './store.mjs';
 
 const settings = JSON.parse(process.argv[2]);
 const users = settings.users;
-const log = { requests: [], secrets: [], in_flight: 0, most_in_flight: 0 };
+const log = { requests: [], in_flight: 0, most_in_flight: 0, connections: 0, most_connections: 0 };
+const secrets = [];
 const grantsOf = new Map(); // user -> Set of grant ids
+const store = openStore(settings.state);
 let rules = [];
+let tokensEndAt = 0;
 
 const server = http.createServer();
+server.on('connection', (socket) => {
+  log.connections += 1;
+  log.most_connections = Math.max(log.most_connections, log.connections);
+  socket.once('close', () => (log.connections -= 1));
+});
 await new Promise((listening) => server.listen(settings.port ?? 0, '127.0.0.1', listening));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 
-const { privateKey } = await generateKeyPair('RS256', { extractable: true });
-const key = { ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig', kid: 'stories' };
+const newKey = async () => {
+  const { privateKey } = await generateKeyPair('RS256', { extractable: true });
+  return { ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig', kid: 'stories' };
+};
+const key = store.signingKey ?? (await newKey());
 
 const provider = new Provider(issuer, {
+  adapter: store.adapter,
   jwks: { keys: [key] },
   clients: settings.clients,
   cookies: { keys: ['only-for-the-stories'] },
@@ -50,7 +69,10 @@ const provider = new Provider(issuer, {
   pkce: { required: () => true },
   clockTolerance: 0, // the default keeps access tokens alive past their end
   ttl: {
-    AccessToken: settings.access_token_seconds ?? 60,
+    AccessToken() {
+      const left = tokensEndAt - Math.floor(Date.now() / 1000);
+      return left > 0 ? left : (settings.access_token_seconds ?? 60);
+    },
     AuthorizationCode: 60,
     Grant: 7200,
     IdToken: 60,
@@ -78,7 +100,6 @@ provider.on('backchannel.error', (_ctx, error) => console.log('backchannel.error
 provider.on('server_error', (_ctx, error) => console.error('server_error', error));
 provider.on('grant.error', (_ctx, error) => console.log('grant.error', error.message, error.error_detail ?? ''));
 
-
 // The provider would read the body itself, but a rule needs to know the grant before.
 const formOf = async (request) => {
   let text = '';
@@ -94,27 +115,45 @@ provider.use(async (context, next) => {
     const form = await formOf(context.req);
     context.req.body = Object.fromEntries(form); // the provider takes a parsed body where there is one
     if (form.get('grant_type') === 'refresh_token') endpoint = 'token:refresh';
-    for (const name of ['code', 'code_verifier', 'refresh_token', 'token']) if (form.has(name)) log.secrets.push(form.get(name));
+    for (const name of ['code', 'code_verifier', 'refresh_token', 'token']) if (form.has(name)) secrets.push(form.get(name));
   }
-  const entry = { endpoint };
+  const entry = { endpoint, start_ms: Date.now(), fate: 'in_flight' };
   log.requests.push(entry);
+  const closed = () => {
+    entry.end_ms = Date.now();
+    if (entry.fate === 'in_flight') entry.fate = context.res.writableFinished ? 'answered' : 'client_left';
+  };
+  // A client that is gone before its request is read closes nothing any more.
+  if (context.req.socket.destroyed) closed();
+  else context.res.once('close', closed);
   if (context.path === '/token') {
     log.in_flight += 1;
     log.most_in_flight = Math.max(log.most_in_flight, log.in_flight);
   }
   try {
-    const rule = rules.find((one) => one.endpoint === endpoint);
-    if (rule?.delay_ms) await new Promise((later) => setTimeout(later, rule.delay_ms));
-    if (rule?.status) {
-      context.status = rule.status;
-      if (rule.retry_after) context.set('Retry-After', String(rule.retry_after));
+    const delay = rules.find((one) => one.endpoint === endpoint && one.delay_ms);
+    if (delay) await new Promise((later) => setTimeout(later, delay.delay_ms));
+    const instead = rules.find((one) => one.endpoint === endpoint && one.status);
+    if (instead) {
+      context.status = instead.status;
+      if (instead.retry_after) context.set('Retry-After', String(instead.retry_after));
       context.body = { error: 'temporarily_unavailable' };
     } else {
       await next();
     }
-    for (const name of ['access_token', 'refresh_token', 'id_token']) if (context.body?.[name]) log.secrets.push(context.body[name]);
+    for (const name of ['access_token', 'refresh_token', 'id_token']) if (context.body?.[name]) secrets.push(context.body[name]);
+    entry.sub = context.oidc?.entities.Account?.accountId;
+    const cut = rules.find((one) => one.endpoint === endpoint && one.cut_after_handling_for?.includes(entry.sub));
+    if (cut) {
+      cut.cut_after_handling_for = cut.cut_after_handling_for.filter((user) => user !== entry.sub);
+      entry.fate = 'cut';
+      context.respond = false;
+      context.req.socket.destroy();
+    }
   } finally {
     entry.status = context.status;
+    // What is printed outlives the process.
+    console.log(endpoint, context.status);
     if (context.path === '/token') log.in_flight -= 1;
   }
 });
@@ -131,8 +170,19 @@ const readJson = async (request) => {
 
 const ours = {
   'GET /_log': async (_request, response) => answer(response, 200, log),
+  'DELETE /_log': async (_request, response) => {
+    log.requests = [];
+    log.most_in_flight = log.in_flight;
+    log.most_connections = log.connections;
+    answer(response, 200, {});
+  },
+  'GET /_secrets': async (_request, response) => answer(response, 200, secrets),
   'POST /_script': async (request, response) => {
     rules = await readJson(request);
+    answer(response, 200, {});
+  },
+  'POST /_end': async (request, response) => {
+    tokensEndAt = (await readJson(request)).at;
     answer(response, 200, {});
   },
   'POST /_users': async (request, response) => {
@@ -159,5 +209,13 @@ server.on('request', (request, response) => {
   const own = ours[`${request.method} ${request.url.split('?')[0]}`];
   if (own) own(request, response).catch((error) => answer(response, 500, { error: String(error) }));
   else callback(request, response);
+});
+process.on('SIGTERM', () => {
+  server.close(() => {
+    store.save(key);
+    process.exit(0);
+  });
+  // A connection that is busy now is idle, and kept alive, as soon as it has its answer.
+  setInterval(() => server.closeIdleConnections(), 10);
 });
 console.log(`ready ${issuer}`);
