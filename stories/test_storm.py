@@ -14,6 +14,8 @@ from harness.storm import Reading, Storm
 # A fault hits in the middle of that many, a quarter of which is refreshed by then.
 SESSIONS = 240
 BEFORE_THE_FAULT = SESSIONS // 4
+# How often callers are told to come back later before the provider does: enough to see that they are.
+TOLD_LATER = SESSIONS // 10
 # How long the provider takes for a refresh then: there is always something on the wire.
 SLOW_MS = 300
 # For how long a provider that can be told so takes a refresh token again. The certified one never does.
@@ -91,13 +93,15 @@ def test_the_provider_restarts_in_the_middle_of_refreshes(storm: Storm, show: Sh
         # Without a grace it is asked to end, and does so in order: an answer that is lost would cost a session.
         end = storm.provider.process.kill if storm.has_grace else storm.provider.stop
         await asyncio.to_thread(end)
-        await storm.until_told_later(SESSIONS, reading)
+        await storm.until_told_later(TOLD_LATER, reading)
         await asyncio.to_thread(storm.provider.start_again)
         return await reading
 
     readings, seconds = storm.play(story)
 
     show(storm.figures("restart of the provider", readings, seconds))
+    if storm.has_grace:
+        assert any(reading.told_later for reading in readings), "the provider was never away"
     assert not storm.lost()
     everybody_was_served(storm, readings)
 
