@@ -33,6 +33,7 @@ class Request:
     path: str
     handle: str | None
     timeout: str | None
+    body: Any = None
 
     def __str__(self) -> str:
         return f"{self.method} {urlsplit(self.path).path}"
@@ -137,12 +138,17 @@ class FakeGate:
         scripted = self.scripted.get(str(request))
         if scripted is not None:
             return scripted(request)
+        if str(request) == "POST /v1/login":
+            return 200, {"path": "/auth/login?prepared=sealed"}
         handle = request.handle or ""
         if handle in self.ended:
             return error(410, "sign_in_again", self.ended[handle])
         session = self.sessions.get(handle)
         if session is None:
             return error(404, "not_signed_in")
+        if str(request) == "POST /v1/session/authorization":
+            fields = {"Authorization": f"DPoP {session['tokens']['access']}", "DPoP": "proof"}
+            return 200, {"headers": fields}
         if str(request) == "POST /v1/session/refresh" or (
             str(request) == "GET /v1/session/token" and time.time() >= session["fresh_until"]
         ):
@@ -186,8 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream()
             return
         handle, timeout = self.headers["Freshgate-Session"], self.headers["Freshgate-Timeout"]
+        length = int(self.headers["Content-Length"] or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
         try:
-            self._send(*self.server.gate.answer(Request(self.command, self.path, handle, timeout)))
+            self._send(*self.server.gate.answer(Request(self.command, self.path, handle, timeout, body)))
         except Drop:
             self.close_connection = True
 

@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 
+import freshgate
 import streamlit as st
 from streamlit.errors import StreamlitAuthError
 
@@ -56,6 +57,12 @@ if not st.user.is_logged_in:
         st.button("Log in at work", on_click=st.login, args=("work",))
     st.stop()
 
+with st.container(key="confirm"):
+    st.button("Confirm", on_click=freshgate.login, kwargs={"max_age": 0, "prompt": None})
+
+with st.container(key="second_factor"):
+    st.button("Second factor", on_click=freshgate.login, kwargs={"acr_values": ["phr", "mfa"]})
+
 with st.container(key="log_out"):
     st.button("Log out", on_click=st.logout)
 
@@ -84,6 +91,8 @@ show("answer", state.get("answer", "none"))
 show("sub", st.user.get("sub"))
 show("name", st.user.get("name"))
 show("provider", st.user.get("provider"))
+show("acr", st.user.get("acr"))
+show("auth_time", st.user.get("auth_time"))
 show("groups", len(st.user.get("groups") or []))
 show("token", print_of(access_token()))
 show("token_size", len(access_token()))

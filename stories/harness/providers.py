@@ -114,21 +114,28 @@ class OidcProvider(Provider):
 
     name = "oidc-provider"
 
-    def __init__(self, client: Client, log: Path, token_seconds: float, **settings: Any) -> None:
+    def __init__(
+        self,
+        client: Client,
+        log: Path,
+        token_seconds: float,
+        registration: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """`registration` is what the gate is registered with besides; `settings` are those of `server.mjs`."""
         self.client = client
-        settings |= {
-            "access_token_seconds": token_seconds,
-            "users": USERS,
-            "clients": [
-                {
-                    "client_id": client.client_id,
-                    "client_secret": client.client_secret,
-                    "redirect_uris": [client.redirect_uri],
-                    "post_logout_redirect_uris": [client.post_logout_redirect_uri],
-                    "grant_types": ["authorization_code", "refresh_token"],
-                }
-            ],
+        registered = {
+            "client_id": client.client_id,
+            "client_secret": client.client_secret,
+            "redirect_uris": [client.redirect_uri],
+            "post_logout_redirect_uris": [client.post_logout_redirect_uri],
+            "grant_types": ["authorization_code", "refresh_token"],
         }
+        if "client_key_file" in settings:
+            del registered["client_secret"]
+            registered["token_endpoint_auth_method"] = "private_key_jwt"
+        registered |= registration or {}
+        settings |= {"access_token_seconds": token_seconds, "users": USERS, "clients": [registered]}
         folder = STORIES / "providers" / "oidc-provider"
         self.process = Process(["node", folder / "server.mjs", json.dumps(settings)], log, cwd=folder)
         self.issuer = self.process.wait_for_line(r"^ready (\S+)")[1]

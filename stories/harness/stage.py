@@ -1,6 +1,6 @@
 """One story's stage: a provider, the gate with an app behind it, and browser tabs that look at it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,10 +9,10 @@ from playwright.sync_api import Browser, BrowserContext
 
 from .gate import Gate, Project
 from .leaks import leaks
-from .providers import Client, Provider
+from .providers import Provider
 from .tabs import Tab
 
-MakeProvider = Callable[[Client, Path, float], Provider]
+MakeProvider = Callable[..., Provider]
 
 
 class Stage:
@@ -31,21 +31,34 @@ class Stage:
         self._gates: list[Gate] = []
         self._seen: set[str] = set()
 
-    def set_up(self, app: str = "session.py", token_seconds: float = 60.0, base_path: str = "", **auth: Any) -> "Stage":
+    def set_up(
+        self,
+        app: str = "session.py",
+        token_seconds: float = 60.0,
+        base_path: str = "",
+        provider: Mapping[str, Any] | None = None,
+        **auth: Any,
+    ) -> "Stage":
         """Starts a provider whose access tokens live so long, and the gate with an app that uses it.
 
-        `auth` replaces keys of `[auth]`.
+        `provider` is what the provider is set up with besides, and `auth` replaces keys of `[auth]`.
         """
-        self.prepare(app, token_seconds, base_path, **auth)
+        self.prepare(app, token_seconds, base_path, provider, **auth)
         self.start_gate()
         return self
 
     def prepare(
-        self, app: str = "session.py", token_seconds: float = 60.0, base_path: str = "", **auth: Any
+        self,
+        app: str = "session.py",
+        token_seconds: float = 60.0,
+        base_path: str = "",
+        provider: Mapping[str, Any] | None = None,
+        **auth: Any,
     ) -> "Stage":
         """The same without starting the gate."""
         self.project = Project(self.folder / "project", app, base_path)
-        self.provider = self._make_provider(self.project.client, self.logs / "provider.log", token_seconds)
+        log = self.logs / "provider.log"
+        self.provider = self._make_provider(self.project.client, log, token_seconds, **(provider or {}))
         self.project.write_secrets(auth=self.project.auth(self.provider) | auth, api={"url": self.provider.api_url})
         return self
 

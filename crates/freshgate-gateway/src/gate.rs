@@ -225,8 +225,13 @@ impl GateParts {
                 }
             }
         });
-        let api =
-            SessionApi { engine: engine.clone(), upstream_secret, expose_tokens: config.exposed_tokens };
+        let login_path = format!("{}/auth/login", config.public.base_path());
+        let api = SessionApi {
+            engine: engine.clone(),
+            upstream_secret,
+            expose_tokens: config.exposed_tokens,
+            login_path,
+        };
         tasks.spawn(serve_session_api(private, api, stop.clone()));
         tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
         tasks.spawn(engine.clone().keep_house(stop.clone()));

@@ -1,6 +1,6 @@
 """freshgate, inside the app.
 
-There is nothing to call: `freshgate run app.py` loads this package into the app's process, and `st.user`,
+There is nothing that must be called: `freshgate run app.py` loads this package into the app's process, and `st.user`,
 `st.user.tokens`, `st.user.refresh()`, `st.login` and `st.logout` work from then on. Import it to handle its errors::
 
     try:
@@ -9,6 +9,15 @@ There is nothing to call: `freshgate run app.py` loads this package into the app
         st.login()
     except freshgate.TryLater as error:
         st.info(f"Try again in {error.retry_after:.0f} s")
+
+and to ask for more in one login::
+
+    if st.user.get("acr") != "mfa":
+        freshgate.login(acr_values="mfa")
+
+and for the headers of a request to an API, whatever kind of token it is::
+
+    requests.get(url, headers=freshgate.authorization("GET", url))
 """
 
 from __future__ import annotations
@@ -16,16 +25,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from freshgate._identity import authorization, login
     from freshgate.errors import FreshgateError, NoRefreshToken, NotSignedIn, SignInAgain, TryLater
 
 __version__ = "0.1.0"
 
-__all__ = ["FreshgateError", "NoRefreshToken", "NotSignedIn", "SignInAgain", "TryLater", "__version__"]
+__all__ = [
+    "FreshgateError",
+    "NoRefreshToken",
+    "NotSignedIn",
+    "SignInAgain",
+    "TryLater",
+    "__version__",
+    "authorization",
+    "login",
+]
 
 
 def __getattr__(name: str) -> object:
     # On demand: the errors derive from Streamlit's where it is there, and loading that is slow and, at start-up, must
     # wait until the module path is in order.
+    if name in {"authorization", "login"}:
+        from freshgate import _identity
+
+        return getattr(_identity, name)
     if name in __all__:
         from freshgate import errors
 

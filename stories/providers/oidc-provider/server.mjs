@@ -2,14 +2,19 @@
 //
 //   node server.mjs '{"clients": […], "users": {…}, "access_token_seconds": 5}'
 //
+// Further settings: "rotate" (true), "client_key_file": makes a key, registers its public part for the clients and writes
+// its private part there, as PEM or, where the name ends in .json, as a JWK. "require_par" (false): takes authorization
+// requests only if they were pushed.
+//
 // It listens on a free loopback port and prints "ready ISSUER". Beside the provider's own routes there are some of ours:
 //   GET  /_log      what reached the token and userinfo endpoints, how many at once, and every secret that was handed out
 //   POST /_script   [{"endpoint": "token:refresh", "status": 503, "retry_after": 1, "delay_ms": 300}], instead of any before
 //   POST /_users    {"alice": {…claims}}: the new claims of some users
 //   POST /_revoke   {"user": "alice"}: every refresh token of a user dies, as after an administrator's click
 //   GET  /_api      answers who the bearer of a live access token is, 401 otherwise: an API for the apps
+import { writeFileSync } from 'node:fs';
 import http from 'node:http';
-import { exportJWK, generateKeyPair } from 'jose';
+import { exportJWK, exportPKCS8, generateKeyPair } from 'jose';
 import { Provider } from 'oidc-provider';
 
 const settings = JSON.parse(process.argv[2]);
@@ -24,6 +29,17 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 
 const { privateKey } = await generateKeyPair('RS256', { extractable: true });
 const key = { ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig', kid: 'stories' };
+
+if (settings.client_key_file) {
+  const pair = await generateKeyPair('ES256', { extractable: true });
+  const named = { kid: 'gate', use: 'sig', alg: 'ES256' };
+  const privately = settings.client_key_file.endsWith('.json')
+    ? JSON.stringify({ ...(await exportJWK(pair.privateKey)), ...named })
+    : await exportPKCS8(pair.privateKey);
+  writeFileSync(settings.client_key_file, privately, { mode: 0o600 });
+  const jwks = { keys: [{ ...(await exportJWK(pair.publicKey)), ...named }] };
+  for (const client of settings.clients) Object.assign(client, { jwks, token_endpoint_auth_signing_alg: 'ES256' });
+}
 
 const provider = new Provider(issuer, {
   jwks: { keys: [key] },
@@ -60,6 +76,10 @@ const provider = new Provider(issuer, {
   },
   features: {
     devInteractions: { enabled: true },
+    pushedAuthorizationRequests: {
+      enabled: true,
+      requirePushedAuthorizationRequests: settings.require_par ?? false,
+    },
     rpInitiatedLogout: { enabled: true },
     userinfo: { enabled: true },
   },

@@ -5,6 +5,7 @@
 //! others'; what goes wrong there they tell with a [`StartupProblem`], which looks the same.
 
 mod auth;
+mod client_key;
 mod client_kwargs;
 mod dev;
 mod environment;

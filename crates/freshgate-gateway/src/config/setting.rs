@@ -68,6 +68,12 @@ settings! {
     REQUEST_HEADER_BYTES = Setting::without_flag("limits.request_header_bytes", "FRESHGATE_LIMITS_REQUEST_HEADER_BYTES");
     SOCKETS_PER_SESSION = Setting::without_flag("limits.sockets_per_session", "FRESHGATE_LIMITS_SOCKETS_PER_SESSION");
     LOGINS_IN_FLIGHT = Setting::without_flag("limits.logins_in_flight", "FRESHGATE_LIMITS_LOGINS_IN_FLIGHT");
+    CLIENT_KEY_FILE = Setting::without_flag("provider.NAME.client_key_file", "FRESHGATE_CLIENT_KEY_FILE");
+    CLIENT_KEY_ALGORITHM = Setting::file_only("provider.NAME.client_key_algorithm");
+    CLIENT_KEY_ID = Setting::file_only("provider.NAME.client_key_id");
+    ASSERTION_AUDIENCE = Setting::file_only("provider.NAME.assertion_audience");
+    PAR = Setting::file_only("provider.NAME.par");
+    DPOP = Setting::file_only("provider.NAME.dpop");
     ISSUER = Setting::file_only("provider.NAME.issuer");
     CA_FILE = Setting::file_only("provider.NAME.ca_file");
     TIMEOUT = Setting::file_only("provider.NAME.timeout");

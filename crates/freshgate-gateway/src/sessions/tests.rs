@@ -12,7 +12,7 @@ use freshgate::{
     store::{Store, Tombstone},
 };
 use freshgate_devidp::{DevProvider, RunningProvider};
-use freshgate_oidc::{CallbackParameters, Secret, Timestamp};
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters, Secret, Timestamp};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ impl World {
             provider: "default".into(),
             redirect_uri: self.config.public.redirect_uri().clone(),
             next: "/".into(),
-            parameters: vec![("login_hint".into(), user.into())],
+            parameters: AuthorizationParameters::of([("login_hint", user)]).unwrap(),
         };
         let started = self.gate.begin_login(request).await.unwrap();
         let callback = choose(started.authorize.expose(), user).await;

@@ -1,11 +1,13 @@
 //! GET `/auth/login`: sends the browser to the provider.
 
-use freshgate::engine::LoginRequest;
+use freshgate::engine::{LoginRequest, PreparedLogin};
+use freshgate_oidc::AuthorizationParameters;
 use http::request::Parts;
 use url::form_urlencoded;
 
 use super::{Routes, Session};
 use crate::{
+    cookies::Offered,
     failure::{Failure, WayOn},
     next::Next,
     origin::Referer,
@@ -19,6 +21,8 @@ use crate::{
 struct Query {
     provider: Option<String>,
     next: Option<String>,
+    /// A login that the app has prepared.
+    prepared: Option<String>,
     /// Set by ourselves on the way to the public host, so that we go there once: a proxy in front of us that rewrites
     /// `Host` would have us go there forever.
     moved: bool,
@@ -31,6 +35,7 @@ impl Query {
             let slot = match &*name {
                 "provider" => &mut parsed.provider,
                 "next" => &mut parsed.next,
+                "prepared" => &mut parsed.prepared,
                 "moved" => {
                     parsed.moved = true;
                     continue;
@@ -56,13 +61,19 @@ impl Routes {
             // Signing in would change nothing: the browser would go on to send both.
             return Err(Failure::conflicting_sessions());
         }
-        let provider = self.named_provider(query.provider)?;
+        let (provider, parameters) = match &query.prepared {
+            Some(sealed) => {
+                let prepared = self.prepared_login(sealed, request).await?;
+                (prepared.provider, prepared.parameters)
+            }
+            None => (self.named_provider(query.provider)?, AuthorizationParameters::default()),
+        };
         let try_again = WayOn::SignIn { provider: Some(provider.clone()), next: next.clone() };
         let login = LoginRequest {
             provider,
             redirect_uri: self.site.redirect_uri.clone(),
             next: next.unwrap_or_else(|| self.site.next_start()).as_str().to_owned(),
-            parameters: Vec::new(),
+            parameters,
         };
         let started = self
             .engine
@@ -100,12 +111,29 @@ impl Routes {
         if let Some(provider) = &query.provider {
             pairs.append_pair("provider", provider);
         }
+        if let Some(prepared) = &query.prepared {
+            pairs.append_pair("prepared", prepared);
+        }
         if let Some(next) = next {
             pairs.append_pair("next", next.as_str());
         }
         pairs.append_pair("moved", "1");
         drop(pairs);
         redirect(url.as_str())
+    }
+
+    /// What the app has prepared, if it was for this browser: the one with the session that it was prepared in, however that
+    /// stands by now, or, if it was prepared for somebody who is not signed in, one without an open session.
+    async fn prepared_login(&self, sealed: &str, request: &Parts) -> Result<PreparedLogin, Failure> {
+        let prepared = self.engine.open_prepared_login(sealed).ok_or_else(Failure::prepared_login_over)?;
+        let is_this_browsers = match prepared.session {
+            Some(key) => match self.site.cookies.session(&request.headers) {
+                Offered::WellFormed(id) => id.key() == key,
+                Offered::Nothing | Offered::Malformed | Offered::Conflicting => false,
+            },
+            None => !matches!(self.session(request).await?, Session::Open(_)),
+        };
+        if is_this_browsers { Ok(prepared) } else { Err(Failure::prepared_for_another()) }
     }
 
     /// The provider's name: as it is, or in a token that Streamlit signed.
@@ -131,6 +159,7 @@ mod tests {
             provider: provider.map(str::to_owned),
             next: next.map(str::to_owned),
             moved,
+            ..Query::default()
         };
         let table = [
             ("", Ok(query(None, None, false))),
@@ -138,6 +167,10 @@ mod tests {
             ("next=%2Fa%3Fb&provider=google", Ok(query(Some("google"), Some("/a?b"), false))),
             ("moved=1&x=y", Ok(query(None, None, true))),
             ("next=%ff", Ok(query(None, Some("\u{fffd}"), false))),
+            ("prepared=s", Ok(Query { prepared: Some("s".into()), ..Query::default() })),
+            ("prepared=s&prepared=s", Err("a parameter comes twice")),
+            // What is asked of the provider is not for the address to say.
+            ("acr_values=x&scope=x&prompt=none&max_age=0&resource=x", Ok(Query::default())),
             ("provider=a&provider=b", Err("a parameter comes twice")),
             ("next=/a&n%65xt=/b", Err("a parameter comes twice")),
         ];

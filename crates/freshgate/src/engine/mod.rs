@@ -1,18 +1,21 @@
 //! The engine: opens sessions, signs in, refreshes and ends. Every surface (cookies, session API, operator) comes here.
 //!
-//! - `login.rs`: from a click to a session
+//! - `login.rs`: from a click to a session; `prepared.rs`: what an app asks for in one login
 //! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
+//! - `authorization.rs`: what an app's request to an API carries
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
 //! - `neighbours.rs`: what other engines do on the same store
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
 mod ahead;
+mod authorization;
 mod ending;
 mod flights;
 mod history;
 mod login;
 mod neighbours;
+mod prepared;
 mod record;
 mod refresh;
 mod sessions;
@@ -23,9 +26,11 @@ use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use ahead::InUse;
+pub use authorization::ResourceAuthorization;
 pub use ending::ProviderLogout;
 pub use history::{HistoryEntry, HistoryEvent, Known, LiveFacts, SessionFacts, SessionReport};
 pub use login::{FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
+pub use prepared::{PrepareError, PreparedLogin};
 pub(crate) use record::Record;
 pub use refresh::{RefreshError, RefreshFailure, RefreshOutcome, TryLater};
 
@@ -107,7 +112,7 @@ impl Engine {
     pub fn running_on(runner: Arc<dyn Tasks>, parts: EngineParts) -> Self {
         let EngineParts { store, keyring, clock, entropy, mut providers, policy } = parts;
         for provider in &mut providers {
-            provider.run_on(&runner);
+            provider.run_on(&runner, &entropy);
         }
         let mut name = [0; 12];
         entropy.fill(&mut name);

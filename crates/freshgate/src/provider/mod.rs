@@ -1,10 +1,13 @@
 //! A provider, as the engine asks it: metadata, keys, tokens, userinfo. What its answers mean is `freshgate-oidc`'s.
 
+mod assertion_audience;
 mod breaker;
 mod config;
+mod dpop;
 mod keys;
 mod metadata;
 mod policy;
+mod pushed;
 mod single;
 mod token_outcome;
 mod transport;
@@ -13,16 +16,18 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use freshgate_oidc::{
-    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthentication, ClientSecret, ExpectedNonce,
-    IdTokenError, IdTokenExpectations, JwkSet, NoUsableClientAuthentication, OriginalIdentity,
-    ProviderMetadata, RawIdToken, RefreshExpectations, RefreshedIdTokenError, Secret,
-    SignedUserInfoExpectations, TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
+    AccessTokenBinding, AllowedAlgorithms, AuthenticationDemands, AuthorizedCode, ClientAuthentication,
+    ClientProof, DpopKey, ExpectedNonce, IdTokenError, IdTokenExpectations, JwkSet, MaxAuthenticationAge,
+    NoUsableClientAuthentication, OriginalIdentity, ProofContext, ProviderMetadata, RawIdToken,
+    RefreshExpectations, RefreshedIdTokenError, ResourceIndicator, Secret, SignedUserInfoExpectations,
+    Timestamp, TokenAnswer, TokenRefusal, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
     parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-pub use config::{OfflineAccess, ProviderConfig, Refreshing};
+pub use assertion_audience::AssertionAudience;
+pub use config::{DpopUse, OfflineAccess, ProviderConfig, PushedRequests, Refreshing};
 pub use keys::KeysUnavailable;
 pub use metadata::MetadataUnavailable;
 pub use policy::LostAnswer;
@@ -31,13 +36,16 @@ pub use transport::{
 };
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Entropy, SystemEntropy},
     tasks::{Tasks, TokioTasks},
 };
 pub(crate) use breaker::Turn;
 use breaker::{LeftAlone, Turns, Verdict};
+pub(crate) use dpop::NoDpopAlgorithm;
+use dpop::{Nonces, Server};
 use keys::{Keys, Wanted};
 use metadata::Metadata;
+pub(crate) use pushed::PushError;
 pub(crate) use token_outcome::TokenOutcome;
 
 /// The largest token answer that is read: a token of 64 KiB comes with a good margin.
@@ -48,10 +56,41 @@ pub struct Provider {
     config: Arc<ProviderConfig>,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     metadata: Metadata,
     keys: Keys,
+    nonces: Nonces,
     turns: Arc<Turns>,
     runner: Arc<dyn Tasks>,
+}
+
+/// What came of a request to the token endpoint.
+pub(crate) enum Asked {
+    /// An answer.
+    Answered(TokenAnswer),
+    /// The request was not looked at: its proof lacks the nonce that came with this refusal (RFC 9449, section 8). The next
+    /// one carries it.
+    NonceWanted(TokenRefusal),
+}
+
+impl Asked {
+    /// The answer, where a second nonce in a row would be no better than the first.
+    pub(crate) fn finally(self) -> TokenAnswer {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::NonceWanted(refusal) => TokenAnswer::Refused(refusal),
+        }
+    }
+}
+
+/// An access token, and what it takes to use it.
+#[derive(Clone, Copy)]
+pub(crate) struct UsableToken<'a> {
+    pub(crate) access_token: &'a Secret,
+    /// `Bearer` or `DPoP`.
+    pub(crate) token_type: &'a str,
+    /// The session's key, if it has one.
+    pub(crate) key: Option<&'a DpopKey>,
 }
 
 /// A request to the token endpoint brought no answer.
@@ -110,12 +149,14 @@ impl Provider {
         let config = Arc::new(config);
         let turns = Turns::new(&config.name, config.refreshing.requests_in_flight.get());
         let (metadata, keys, runner) = (Metadata::new(), Keys::default(), TokioTasks::shared());
-        Self { config, transport, clock, metadata, keys, turns, runner }
+        let (entropy, nonces) = (Arc::new(SystemEntropy), Nonces::default());
+        Self { config, transport, clock, entropy, metadata, keys, nonces, turns, runner }
     }
 
-    /// Has the fetches that nobody may cancel done by `runner`.
-    pub(crate) fn run_on(&mut self, runner: &Arc<dyn Tasks>) {
+    /// Takes randomness from `entropy`, and has the fetches that nobody may cancel done by `runner`.
+    pub(crate) fn run_on(&mut self, runner: &Arc<dyn Tasks>, entropy: &Arc<dyn Entropy>) {
         self.runner = runner.clone();
+        self.entropy = entropy.clone();
     }
 
     /// Its name in the configuration.
@@ -159,71 +200,105 @@ impl Provider {
         code: &AuthorizedCode,
         verifier: &Secret,
         redirect_uri: &Url,
+        resources: &[ResourceIndicator],
+        key: Option<&DpopKey>,
     ) -> Result<TokenAnswer, TokenRequestError> {
-        let answer = self
-            .ask_for_tokens(|client| {
-                TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier)
-            })
-            .await;
+        let request = |client| {
+            TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier, resources)
+        };
+        let answer = match self.ask_for_tokens(key, request).await {
+            Ok(Asked::NonceWanted(_)) => self.ask_for_tokens(key, request).await.map(Asked::finally),
+            asked => asked.map(Asked::finally),
+        };
         if let Ok(TokenAnswer::Granted(_)) = &answer {
             self.turns.heard_of();
         }
         answer
     }
 
-    /// Spends a refresh token. Unless it fails with something that says that nothing was sent, the token may be used up.
-    pub(crate) async fn refresh(&self, refresh_token: &Secret) -> Result<TokenAnswer, TokenRequestError> {
-        self.ask_for_tokens(|client| TokenRequest::refresh_token(client, refresh_token)).await
+    /// Spends a refresh token. Unless it fails with something that says that nothing was sent, or a nonce is wanted, the token
+    /// may be used up.
+    pub(crate) async fn refresh(
+        &self,
+        refresh_token: &Secret,
+        resources: &[ResourceIndicator],
+        key: Option<&DpopKey>,
+    ) -> Result<Asked, TokenRequestError> {
+        self.ask_for_tokens(key, |client| TokenRequest::refresh_token(client, refresh_token, resources)).await
     }
 
     async fn ask_for_tokens(
         &self,
-        request: impl FnOnce(&ClientAuthentication) -> TokenRequest,
-    ) -> Result<TokenAnswer, TokenRequestError> {
+        key: Option<&DpopKey>,
+        request: impl FnOnce(ClientProof) -> TokenRequest,
+    ) -> Result<Asked, TokenRequestError> {
         let metadata = self.metadata().await.map_err(TokenRequestError::Metadata)?;
-        let client =
-            self.client_authentication(&metadata).map_err(TokenRequestError::ClientAuthentication)?;
-        let request = request(&client);
-        let request = ProviderRequest {
-            method: Method::POST,
-            url: metadata.token_endpoint.clone(),
-            headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
-            body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
-            answer_limit: TOKEN_ANSWER_LIMIT,
-        };
+        let proof = self.client_proof(&metadata).map_err(TokenRequestError::ClientAuthentication)?;
+        let endpoint = &metadata.token_endpoint;
+        let mut request = request(proof);
+        let nonce = key.and_then(|_| self.nonces.of(Server::Token));
+        if let Some(key) = key {
+            let proof = self.dpop_proof(key, "POST", endpoint, None, nonce.as_ref());
+            request.headers.push((dpop::PROOF, proof));
+        }
+        let request = form(endpoint, &request, TOKEN_ANSWER_LIMIT);
         let answer = self.transport.send(request).await.map_err(TokenRequestError::Transport)?;
-        Ok(parse_token_answer(
+        let has_another_nonce = key.is_some() && self.nonces.learn(Server::Token, &answer, nonce.as_ref());
+        let parsed = parse_token_answer(
             answer.status.as_u16(),
             answer.header(header::CONTENT_TYPE),
             answer.header(header::RETRY_AFTER),
             &answer.body,
             self.clock.now(),
-        ))
+        );
+        Ok(match parsed {
+            TokenAnswer::Refused(refusal) if refusal.wants_dpop_nonce() && has_another_nonce => {
+                Asked::NonceWanted(refusal)
+            }
+            answer => Asked::Answered(answer.expecting(self.expected_token_type(key))),
+        })
     }
 
-    fn client_authentication(
-        &self,
-        metadata: &ProviderMetadata,
-    ) -> Result<ClientAuthentication, NoUsableClientAuthentication> {
-        let client_id = self.config.client_id.as_str();
-        let secret = || self.config.client_secret.clone().map_or(ClientSecret::Public, ClientSecret::Shared);
-        self.config
-            .client_auth_method
-            .and_then(|method| ClientAuthentication::by(method, client_id, secret()))
-            .map_or_else(|| ClientAuthentication::choose(client_id, secret(), metadata), Ok)
+    /// Proves who we are, for one request.
+    fn client_proof(&self, metadata: &ProviderMetadata) -> Result<ClientProof, NoUsableClientAuthentication> {
+        let (client_id, credential) = (self.config.client_id.as_str(), &self.config.credential);
+        let set = match self.config.client_auth_method {
+            Some(method) => ClientAuthentication::by(method, client_id, credential, metadata)?,
+            None => None,
+        };
+        let client = match set {
+            Some(client) => client,
+            None => ClientAuthentication::choose(client_id, credential, metadata)?,
+        };
+        let audience = self
+            .config
+            .assertion_audience
+            .unwrap_or_else(|| AssertionAudience::of_issuer(metadata.issuer.as_str()));
+        Ok(client.prove(&ProofContext {
+            audience: audience.of(metadata),
+            now: self.clock.now(),
+            id: &self.entropy.token(),
+        }))
     }
 
-    /// Verifies the ID token of a login (OpenID Connect Core, section 3.1.3.7).
+    /// Verifies the ID token of a login whose request was sent at `sent_at` (OpenID Connect Core, section 3.1.3.7).
     pub(crate) async fn verify_login(
         &self,
         token: &RawIdToken,
         nonce: &Secret,
         access_token: &Secret,
+        demands: &AuthenticationDemands,
+        sent_at: Timestamp,
     ) -> Result<VerifiedIdToken, VerifyError<IdTokenError>> {
         let metadata = self.metadata_for_keys().await.map_err(VerifyError::KeysUnavailable)?;
         let algorithms = AllowedAlgorithms::of_provider(&metadata);
         let expect = IdTokenExpectations {
             leeway: self.config.clock_leeway,
+            acr: &demands.acr,
+            max_age: match demands.max_age() {
+                Some(age) => MaxAuthenticationAge::AtMost { age, sent_at },
+                None => MaxAuthenticationAge::Unlimited,
+            },
             ..IdTokenExpectations::new(
                 &metadata.issuer,
                 &self.config.client_id,
@@ -260,7 +335,7 @@ impl Provider {
     /// Asks for the claims of the user whom the access token is of. `None` where there is nothing to ask.
     pub(crate) async fn userinfo(
         &self,
-        access_token: &Secret,
+        token: UsableToken<'_>,
         subject: &str,
     ) -> Result<Option<UserInfo>, UserInfoFailure> {
         if !self.config.userinfo {
@@ -270,15 +345,14 @@ impl Provider {
             |error: Box<dyn std::error::Error + Send + Sync>| UserInfoFailure::Unavailable(error);
         let metadata = self.metadata().await.map_err(|error| unavailable(error.into()))?;
         let Some(endpoint) = &metadata.userinfo_endpoint else { return Ok(None) };
-        let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
-        let request = ProviderRequest {
-            method: Method::GET,
-            url: endpoint.clone(),
-            headers: sensitive("authorization", &authorization).into_iter().collect(),
-            body: Bytes::new(),
-            answer_limit: UserInfo::MAX_BYTES,
+        let ask = async || {
+            let answer = self.ask_userinfo(endpoint, token).await;
+            answer.map_err(|error| unavailable(error.into()))
         };
-        let answer = self.transport.send(request).await.map_err(|error| unavailable(error.into()))?;
+        let answer = match ask().await? {
+            (_, true) => ask().await?.0,
+            (answer, false) => answer,
+        };
         if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
             return Err(unavailable(format!("it answers with status {}", answer.status).into()));
         }
@@ -292,6 +366,38 @@ impl Provider {
             }
             Err(error) => Err(UserInfoFailure::Rejected(error)),
         }
+    }
+
+    /// Sends one request to userinfo. The flag says that it was refused for the want of a nonce that we have now (RFC 9449,
+    /// section 9).
+    async fn ask_userinfo(
+        &self,
+        endpoint: &Url,
+        token: UsableToken<'_>,
+    ) -> Result<(ProviderAnswer, bool), TransportError> {
+        let UsableToken { access_token, token_type, key } = token;
+        let key = key.filter(|_| token_type == "DPoP");
+        let scheme = if key.is_some() { "DPoP" } else { "Bearer" };
+        let authorization = Secret::new(format!("{scheme} {}", access_token.expose()));
+        let nonce = key.and_then(|_| self.nonces.of(Server::UserInfo));
+        let proof = key.map(|key| self.dpop_proof(key, "GET", endpoint, Some(access_token), nonce.as_ref()));
+        let headers =
+            [Some(("authorization", &authorization)), proof.as_ref().map(|proof| (dpop::PROOF, proof))];
+        let request = ProviderRequest {
+            method: Method::GET,
+            url: endpoint.clone(),
+            headers: headers
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, value)| sensitive(name, value))
+                .collect(),
+            body: Bytes::new(),
+            answer_limit: UserInfo::MAX_BYTES,
+        };
+        let answer = self.transport.send(request).await?;
+        let has_another_nonce = key.is_some() && self.nonces.learn(Server::UserInfo, &answer, nonce.as_ref());
+        let wants_it = has_another_nonce && answer.status == StatusCode::UNAUTHORIZED;
+        Ok((answer, wants_it))
     }
 
     async fn signed_userinfo(
@@ -345,6 +451,17 @@ impl Provider {
             }
             verified => verified.map_err(VerifyError::Rejected),
         }
+    }
+}
+
+/// The request that carries a form.
+fn form(endpoint: &Url, request: &TokenRequest, answer_limit: usize) -> ProviderRequest {
+    ProviderRequest {
+        method: Method::POST,
+        url: endpoint.clone(),
+        headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
+        body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
+        answer_limit,
     }
 }
 

@@ -11,13 +11,13 @@ use std::{
 use freshgate::{
     Engine,
     clock::{Clock, SystemEntropy},
-    engine::{EngineParts, LoginRequest, Opened},
+    engine::{EngineParts, LoginError, LoginRequest, Opened},
     keyring::Keyring,
-    provider::{OfflineAccess, Provider, ProviderConfig, Refreshing, Transport},
+    provider::{Provider, ProviderConfig, Refreshing, Transport},
     session::{OpenSession, SessionKey, SessionPolicy},
     store::{MemoryStore, Store},
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, Secret, Timestamp};
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters, ClientCredential, Secret, Timestamp};
 use url::Url;
 
 use crate::provider::{CLIENT_ID, ISSUER, ScriptedProvider};
@@ -121,20 +121,25 @@ pub(crate) fn engine_of(
     store: Arc<dyn Store>,
     refreshing: Refreshing,
 ) -> Engine {
-    let config = ProviderConfig {
-        name: "default".into(),
-        metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap(),
-        issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
-        client_id: CLIENT_ID.into(),
-        client_secret: Some(Secret::new("client-secret")),
-        client_auth_method: None,
+    engine_with(clock, transport, store, |config| config.refreshing = refreshing)
+}
+
+/// An engine at a provider of which something else is configured.
+pub(crate) fn engine_with(
+    clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    configure: impl FnOnce(&mut ProviderConfig),
+) -> Engine {
+    let metadata_url = Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap();
+    let secret = ClientCredential::Secret(Secret::new("client-secret"));
+    let authorize_parameters = AuthorizationParameters::of([("prompt", "select_account")]).unwrap();
+    let mut config = ProviderConfig {
         scope: "openid email".into(),
-        offline_access: OfflineAccess::IfListed,
-        authorize_parameters: vec![("prompt".into(), "select_account".into())],
-        userinfo: true,
-        clock_leeway: Duration::from_secs(60),
-        refreshing,
+        authorize_parameters,
+        ..ProviderConfig::new("default", metadata_url, CLIENT_ID, secret)
     };
+    configure(&mut config);
     Engine::new(EngineParts {
         store,
         keyring: Arc::new(Keyring::from_secret(&Secret::new("a cookie secret that is long enough"))),
@@ -147,18 +152,27 @@ pub(crate) fn engine_of(
 
 /// A login at `provider` with `engine`.
 pub(crate) async fn sign_in(engine: &Engine, provider: &ScriptedProvider) -> OpenSession {
+    sign_in_with(engine, provider, &[]).await.unwrap()
+}
+
+/// The same, asking for this besides.
+pub(crate) async fn sign_in_with(
+    engine: &Engine,
+    provider: &ScriptedProvider,
+    parameters: &[(&str, &str)],
+) -> Result<OpenSession, LoginError> {
     let request = LoginRequest {
         provider: "default".into(),
         redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
         next: "/page?x=1".into(),
-        parameters: Vec::new(),
+        parameters: AuthorizationParameters::of(parameters.iter().copied()).unwrap(),
     };
     let started = engine.begin_login(request).await.unwrap();
     let authorize = Url::parse(started.authorize.expose()).unwrap();
     let callback = CallbackParameters::parse(&provider.authorize(authorize.query().unwrap())).unwrap();
-    let completed = engine.complete_login(&callback, Some(started.sealed_flow.expose())).await.unwrap();
+    let completed = engine.complete_login(&callback, Some(started.sealed_flow.expose())).await?;
     assert_eq!(completed.next, "/page?x=1");
-    completed.session
+    Ok(completed.session)
 }
 
 /// Waits until `condition` holds; the test fails if it never does.

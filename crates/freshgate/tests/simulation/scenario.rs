@@ -13,12 +13,12 @@ use freshgate::{
     Engine, Secret,
     engine::{EngineParts, LoginRequest, Opened, RefreshError, RefreshOutcome},
     keyring::Keyring,
-    provider::{OfflineAccess, Provider as ProviderClient, ProviderConfig, Refreshing},
+    provider::{Provider as ProviderClient, ProviderConfig, Refreshing},
     sabotage::Sabotage,
     session::{EndReason, FreshSession, SessionKey, SessionPolicy},
     store::MemoryStore,
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer};
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters, ClientCredential};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -168,19 +168,12 @@ impl Scenario {
             book: self.book.clone(),
             by: owner,
         };
+        let metadata_url = Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).expect("a URL");
+        let secret = ClientCredential::Secret(Secret::new("client-secret"));
         let config = ProviderConfig {
-            name: "default".into(),
-            metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).expect("a URL"),
-            issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
-            client_id: CLIENT_ID.into(),
-            client_secret: Some(Secret::new("client-secret")),
-            client_auth_method: None,
-            scope: "openid".into(),
-            offline_access: OfflineAccess::IfListed,
-            authorize_parameters: Vec::new(),
             userinfo: world.dealt.userinfo,
-            clock_leeway: Duration::from_secs(60),
             refreshing: Refreshing { lost_answer: Some(world.dealt.lost_answer), ..Refreshing::default() },
+            ..ProviderConfig::new("default", metadata_url, CLIENT_ID, secret)
         };
         let parts = EngineParts {
             store: Arc::new(store),
@@ -279,7 +272,7 @@ impl Scenario {
             provider: "default".into(),
             redirect_uri: Url::parse("http://localhost:8501/oauth2callback").expect("a URL"),
             next: "/".into(),
-            parameters: Vec::new(),
+            parameters: AuthorizationParameters::default(),
         };
         let started = running.engine.begin_login(request).await.expect("nothing fails yet");
         let authorize = Url::parse(started.authorize.expose()).expect("a URL");
