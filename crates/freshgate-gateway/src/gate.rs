@@ -30,6 +30,7 @@ use url::Url;
 
 use crate::{
     config::{Config, ConfiguredProvider, StartupProblem, StoreLocation},
+    keys,
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::SessionApi,
@@ -80,6 +81,22 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartupProblem> {
     Ok(Arc::new(opened.map_err(|error| store_problem(path, &error))?))
 }
 
+/// Does something with a session store, past any gate that runs on it: for operators' commands. Blocks until it is done and
+/// the store closed.
+pub(crate) fn on_store<T>(
+    path: &Path,
+    work: impl AsyncFnOnce(SqliteStore) -> T,
+) -> Result<T, StartupProblem> {
+    let store = SqliteStore::open(path).map_err(|error| store_problem(path, &error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| StartupProblem::new("the runtime cannot start").because(&error))?;
+    Ok(runtime.block_on(async {
+        let done = work(store.clone()).await;
+        store.close().await;
+        done
+    }))
+}
+
 /// What to say of a store that does not open.
 pub(crate) fn store_problem(path: &Path, error: &StoreError) -> StartupProblem {
     let at = format!("sqlite:{}", path.display());
@@ -98,6 +115,15 @@ pub(crate) fn store_problem(path: &Path, error: &StoreError) -> StartupProblem {
 
 /// Puts the engine together.
 pub fn engine(config: &Config, store: Arc<dyn Store>) -> Result<Engine, StartupProblem> {
+    engine_sealing_with(keys::keyring(&config.keys, &config.cookie_secret)?, config, store)
+}
+
+/// The same with these keys in place of those that the configuration names.
+pub(crate) fn engine_sealing_with(
+    keyring: Keyring,
+    config: &Config,
+    store: Arc<dyn Store>,
+) -> Result<Engine, StartupProblem> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let providers = config
         .providers
@@ -106,7 +132,7 @@ pub fn engine(config: &Config, store: Arc<dyn Store>) -> Result<Engine, StartupP
         .collect::<Result<_, _>>()?;
     Ok(Engine::new(EngineParts {
         store,
-        keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
+        keyring: Arc::new(keyring),
         clock,
         entropy: Arc::new(SystemEntropy),
         providers,
@@ -123,7 +149,7 @@ fn provider(configured: &ConfiguredProvider, clock: Arc<dyn Clock>) -> Result<Pr
     Ok(Provider::new(configured.provider.clone(), Arc::new(transport), clock))
 }
 
-fn section(provider: &str) -> String {
+pub(crate) fn section(provider: &str) -> String {
     if provider == "default" { "[auth]".to_owned() } else { format!("[auth.{provider}]") }
 }
 
@@ -260,6 +286,7 @@ impl GateParts {
         tasks.spawn(serve_session_api(private, api, stop.clone()));
         tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
         tasks.spawn(engine.clone().keep_house(stop.clone()));
+        tasks.spawn(keys::watch(engine.keyring().clone(), stop.clone()));
         tasks.spawn(engine.clone().watch_neighbours(stop.clone()));
         Ok(OpenGate { engine, listener, tasks, finish, stop })
     }

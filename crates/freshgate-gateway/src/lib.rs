@@ -3,13 +3,19 @@
 //! The binary assembles these parts; tests and the benchmark use them one by one.
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod gate;
+pub mod keys;
 pub mod listener;
 pub mod logging;
 pub mod operator;
+mod progress;
 pub mod session_api;
 pub mod sessions;
 pub mod streamlit;
+#[cfg(test)]
+mod test_gate;
 pub mod upstream;
+mod words;

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use freshgate_gateway::{
-    app,
+    app, check,
     cli::{Cli, Command},
     config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, Report, StartupProblem},
-    logging, sessions,
+    keys, logging, sessions,
 };
 
 fn main() -> ExitCode {
@@ -25,10 +25,27 @@ fn main() -> ExitCode {
             Ok((config, notes)) => go(&notes, &config.log.clone(), app::dev(config)),
             Err(report) => refused(&report),
         },
+        Command::Check(check) => match config::load_check(&check, &environment) {
+            Ok((config, notes)) => {
+                notes.print();
+                if check.common.log.is_some() {
+                    logging::start(&config.log);
+                }
+                check::run(&check, config, &notes)
+            }
+            Err(report) => refused(&report),
+        },
         Command::Sessions(sessions) => match config::load_sessions(sessions.which(), &environment) {
             Ok((config, notes)) => {
                 notes.print();
                 sessions::run(&sessions, &config)
+            }
+            Err(report) => refused(&report),
+        },
+        Command::Keys(keys) => match config::load_sessions(keys.which(), &environment) {
+            Ok((config, notes)) => {
+                notes.print();
+                keys::run(&keys, &config)
             }
             Err(report) => refused(&report),
         },

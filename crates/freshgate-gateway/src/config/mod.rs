@@ -10,6 +10,7 @@ mod dev;
 mod environment;
 mod freshgate_toml;
 mod item;
+mod keys;
 mod limits;
 mod listen;
 mod log;
@@ -43,12 +44,14 @@ use http::HeaderName;
 pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
 pub use environment::Environment;
+pub use keys::KeysConfig;
 pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};
 pub use provider::ConfiguredProvider;
 pub use public_address::PublicAddress;
+pub(crate) use public_address::is_this_machine;
 pub use report::{EXIT_BAD_CONFIGURATION, Look, Problem, Report, Severity, StartupProblem};
-pub use run::load_run;
+pub use run::{load_check, load_run};
 pub use sessions::{SessionsConfig, load_sessions};
 pub use setting::{SETTINGS, Setting};
 pub use source::Place;
@@ -69,6 +72,8 @@ pub struct Config {
     pub session: SessionPolicy,
     /// What keys are derived from, and what Streamlit signs with.
     pub cookie_secret: Secret,
+    /// Which other keys seal and open.
+    pub keys: KeysConfig,
     /// Who signs users in; at least one. The one called `default`, if there is one, comes first.
     pub providers: Vec<ConfiguredProvider>,
     /// Which tokens the app may see.
@@ -101,6 +106,11 @@ impl Config {
     /// Makes the folder that the store is in, if it is freshgate's own `.freshgate/`, which is kept out of git.
     pub fn prepare_store_folder(&self) -> Result<(), StartupProblem> {
         state_folder::prepare_for(&self.store, &self.state_folder)
+    }
+
+    /// Whether this folder is made at the start if it is not there: freshgate's own is.
+    pub(crate) fn makes_folder(&self, folder: &Path) -> bool {
+        folder.starts_with(&self.state_folder)
     }
 
     /// Says where the listener really is. Needed where `listen` has port 0, as in tests: `{port}` in `redirect_uri`

@@ -6,8 +6,9 @@ use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
 
 use super::{
-    auth,
+    KeysConfig, auth,
     environment::Environment,
+    keys,
     report::{Problem, Report},
     run, secrets,
     setting::{STORE, Sources},
@@ -23,6 +24,8 @@ pub struct SessionsConfig {
     pub store: PathBuf,
     /// What the keys that open them are made from.
     pub cookie_secret: Secret,
+    /// Which other keys open them.
+    pub keys: KeysConfig,
     /// How long is kept what is known of a session that is ended.
     pub session: SessionPolicy,
 }
@@ -70,7 +73,9 @@ fn read(
         let files = run::secrets_files(&sources, &streamlit, here, environment, report);
         auth::read_cookie_secret(&secrets::read(&files, environment, report), environment, report)
     };
-    Some(SessionsConfig { store: store?, cookie_secret: cookie_secret?, session })
+    let (store, cookie_secret) = (store?, cookie_secret?);
+    let keys = keys::read(&sources, store.parent().unwrap_or(&folder), report);
+    Some(SessionsConfig { store, cookie_secret, keys, session })
 }
 
 fn store(

@@ -32,39 +32,31 @@ use freshgate::{
 use crate::{
     cli::Sessions,
     config::{EXIT_BAD_CONFIGURATION, SessionsConfig, StartupProblem},
-    gate,
+    gate, keys,
 };
 
 /// The exit code where what was asked for could not be done: no such session, a store that fails.
-const EXIT_FAILED: u8 = 1;
+pub(crate) const EXIT_FAILED: u8 = 1;
 
 /// Carries out a command, and yields the exit code.
 pub fn run(command: &Sessions, config: &SessionsConfig) -> ExitCode {
-    let refused = |problem: StartupProblem| {
-        problem.print();
-        ExitCode::from(EXIT_BAD_CONFIGURATION)
-    };
-    let store = match SqliteStore::open(&config.store) {
-        Ok(store) => store,
-        Err(error) => return refused(gate::store_problem(&config.store, &error)),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return refused(StartupProblem::new("the runtime cannot start").because(&error)),
-    };
-    let done = runtime.block_on(async {
-        let engine = engine(store.clone(), config);
-        let done = carry_out(command, &engine, &mut io::stdout().lock()).await;
-        store.close().await;
-        done
+    let done = keys::keyring(&config.keys, &config.cookie_secret).and_then(|keyring| {
+        gate::on_store(&config.store, async |store| {
+            let engine = engine(store, keyring, config);
+            carry_out(command, &engine, &mut io::stdout().lock()).await
+        })
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ok(())) => ExitCode::SUCCESS,
         // Who reads our output has seen enough.
-        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failed) => {
+        Ok(Err(Failed::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(Err(failed)) => {
             failed.problem().print();
             ExitCode::from(EXIT_FAILED)
+        }
+        Err(problem) => {
+            problem.print();
+            ExitCode::from(EXIT_BAD_CONFIGURATION)
         }
     }
 }
@@ -78,10 +70,10 @@ async fn carry_out(command: &Sessions, engine: &Engine, out: &mut dyn Write) -> 
 }
 
 /// An engine that knows no provider: it reads sessions and ends them, and can neither refresh them nor sign anyone in.
-fn engine(store: SqliteStore, config: &SessionsConfig) -> Engine {
+fn engine(store: SqliteStore, keyring: Keyring, config: &SessionsConfig) -> Engine {
     Engine::new(EngineParts {
         store: Arc::new(store),
-        keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
+        keyring: Arc::new(keyring),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         providers: Vec::new(),

@@ -5,6 +5,7 @@
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
 //! - `neighbours.rs`: what other engines do on the same store
+//! - `trial.rs`: a session tried out, for whoever checks a provider
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
 mod ahead;
@@ -16,6 +17,7 @@ mod neighbours;
 mod record;
 mod refresh;
 mod sessions;
+mod trial;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -25,9 +27,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use ahead::InUse;
 pub use ending::ProviderLogout;
 pub use history::{HistoryEntry, HistoryEvent, Known, LiveFacts, SessionFacts, SessionReport};
-pub use login::{FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
+pub use login::{FLOW_LIFETIME, FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
 pub(crate) use record::Record;
 pub use refresh::{RefreshError, RefreshFailure, RefreshOutcome, TryLater};
+pub use trial::{ReplacedToken, TokenFacts, Trial, TriedRefresh, TriedUserInfo};
 
 use crate::{
     clock::{Clock, Entropy},
@@ -165,6 +168,11 @@ impl Engine {
     /// The engine's source of randomness.
     pub fn entropy(&self) -> &Arc<dyn Entropy> {
         &self.0.entropy
+    }
+
+    /// What sessions and logins under way are sealed with.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
     }
 
     /// The policy that sessions live by.

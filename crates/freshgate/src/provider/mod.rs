@@ -13,9 +13,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use freshgate_oidc::{
-    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthentication, ClientSecret, ExpectedNonce,
-    IdTokenError, IdTokenExpectations, JwkSet, NoUsableClientAuthentication, OriginalIdentity,
-    ProviderMetadata, RawIdToken, RefreshExpectations, RefreshedIdTokenError, Secret,
+    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthMethod, ClientAuthentication,
+    ClientSecret, ExpectedNonce, IdTokenError, IdTokenExpectations, JwkSet, NoUsableClientAuthentication,
+    OriginalIdentity, ProviderMetadata, RawIdToken, RefreshExpectations, RefreshedIdTokenError, Secret,
     SignedUserInfoExpectations, TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
     parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
 };
@@ -27,7 +27,8 @@ pub use keys::KeysUnavailable;
 pub use metadata::MetadataUnavailable;
 pub use policy::LostAnswer;
 pub use transport::{
-    HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError, TransportOptions,
+    ConnectionTrouble, HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError,
+    TransportOptions,
 };
 
 use crate::{
@@ -155,6 +156,14 @@ impl Provider {
                 Err(NoTurn::Metadata(error))
             }
         }
+    }
+
+    /// How we prove to a provider that says this of itself who we are.
+    pub fn client_auth_method(
+        &self,
+        metadata: &ProviderMetadata,
+    ) -> Result<ClientAuthMethod, NoUsableClientAuthentication> {
+        self.client_authentication(metadata).map(|client| client.method())
     }
 
     /// Asks whether the provider takes us for the client that we say we are, by an authorization code that cannot be good:

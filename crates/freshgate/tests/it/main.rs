@@ -9,3 +9,4 @@ mod provider;
 mod refresh;
 mod setting;
 mod storm;
+mod trial;

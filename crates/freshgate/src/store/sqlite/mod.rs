@@ -23,8 +23,8 @@ use freshgate_oidc::Timestamp;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
-    Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Revision, Row, Store,
-    StoreError, Tombstone,
+    Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Resealed, Revision, Row,
+    Store, StoreError, Tombstone,
 };
 use crate::session::SessionKey;
 
@@ -41,7 +41,27 @@ struct Parts {
     readers: Readers,
 }
 
+/// What [`SqliteStore::inspect`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreInspection {
+    /// The schema that the file has; 0 if it is empty.
+    pub schema: u32,
+    /// The latest schema that this version knows. A file with an earlier one is brought up to date when it is opened.
+    pub known_schema: u32,
+    /// How many live sessions are in it.
+    pub live: u64,
+    /// How many ended ones are remembered in it.
+    pub ended: u64,
+}
+
 impl SqliteStore {
+    /// Looks into a file without changing anything. Fails as [`SqliteStore::open`] does, and if there is no file.
+    ///
+    /// Blocks the thread while it does.
+    pub fn inspect(path: impl AsRef<Path>) -> Result<StoreInspection, StoreError> {
+        schema::inspect(path.as_ref())
+    }
+
     /// Opens the file, and makes it where there is none: readable by this user alone, as are the directories made for it.
     ///
     /// Blocks the thread while it does, for some milliseconds: call it before serving. Another process may have the file
@@ -115,6 +135,15 @@ impl Store for SqliteStore {
             operations::end_at(connection, key, expected, tombstone, keep_until, note.as_deref())
         };
         self.0.writer.run(end_at).await
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        self.0.writer.run(move |connection| operations::reseal(connection, key, &before, &sealed)).await
     }
 
     async fn list(

@@ -1,6 +1,6 @@
 //! How requests reach a provider: one trait, one implementation over reqwest.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,6 +61,95 @@ pub enum TransportError {
     },
 }
 
+/// What kept a connection from coming about, as far as it can be told: for whoever must mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionTrouble {
+    /// Nobody listens there.
+    Refused,
+    /// No network leads there.
+    NoRoute,
+    /// Nothing came back in time.
+    TimedOut,
+    /// The certificate was issued by nobody that is trusted here.
+    UntrustedCertificate,
+    /// The certificate is another host's.
+    CertificateOfAnotherHost,
+    /// The certificate is over.
+    CertificateExpired,
+    /// The certificate is good later only, or a clock is wrong.
+    CertificateNotYetValid,
+    /// The certificate does not pass for another reason.
+    BadCertificate,
+    /// What answers does not speak TLS: most likely plain http.
+    NotTls,
+    /// The other side ended the handshake, or the connection.
+    Closed,
+    /// None of these.
+    Other,
+}
+
+impl TransportError {
+    /// What kept the connection from coming about.
+    pub fn trouble(&self) -> ConnectionTrouble {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self);
+        let mut trouble = ConnectionTrouble::Other;
+        while let Some(error) = next {
+            // The innermost that says something says the most.
+            trouble = ConnectionTrouble::of(error).unwrap_or(trouble);
+            // An `io::Error` made of another error is not that one's parent: it passes on its source.
+            let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = match within {
+                Some(within) => Some(within as &(dyn Error + 'static)),
+                None => error.source(),
+            };
+        }
+        trouble
+    }
+}
+
+impl ConnectionTrouble {
+    fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(Self::of_tls(error));
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::ConnectionRefused => Some(Self::Refused),
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Some(Self::NoRoute),
+                io::ErrorKind::TimedOut => Some(Self::TimedOut),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
+                    Some(Self::Closed)
+                }
+                _ => None,
+            };
+        }
+        error.downcast_ref::<reqwest::Error>().filter(|error| error.is_timeout()).map(|_| Self::TimedOut)
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::{CertificateError, InvalidMessage};
+        match error {
+            rustls::Error::InvalidCertificate(certificate) => match certificate {
+                CertificateError::UnknownIssuer => Self::UntrustedCertificate,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Self::CertificateOfAnotherHost
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Self::CertificateExpired
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    Self::CertificateNotYetValid
+                }
+                _ => Self::BadCertificate,
+            },
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            rustls::Error::AlertReceived(_) => Self::Closed,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Carries requests to providers. Dropping the future abandons the request, which the provider may still act on.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
@@ -77,6 +166,8 @@ pub struct TransportOptions {
     pub timeout: Duration,
     /// Certificates trusted besides the system's, in PEM.
     pub extra_roots: Vec<Vec<u8>>,
+    /// Past any proxy that the environment names (`HTTPS_PROXY` and others).
+    pub past_proxies: bool,
 }
 
 impl Default for TransportOptions {
@@ -85,6 +176,7 @@ impl Default for TransportOptions {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             extra_roots: Vec::new(),
+            past_proxies: false,
         }
     }
 }
@@ -106,6 +198,9 @@ impl HttpTransport {
             .connect_timeout(options.connect_timeout)
             .timeout(options.timeout)
             .pool_idle_timeout(Duration::from_secs(30));
+        if options.past_proxies {
+            builder = builder.no_proxy();
+        }
         for pem in &options.extra_roots {
             for root in reqwest::Certificate::from_pem_bundle(pem)? {
                 builder = builder.add_root_certificate(root);
@@ -155,3 +250,6 @@ impl Transport for HttpTransport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
