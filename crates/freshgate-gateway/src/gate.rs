@@ -11,7 +11,6 @@ use freshgate::{
     engine::{EngineParts, Opened},
     keyring::Keyring,
     provider::{HttpTransport, MetadataUnavailable, Provider},
-    session::SessionKey,
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
 use freshgate_oidc::{MetadataError, Secret};
@@ -28,7 +27,7 @@ use crate::{
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::SessionApi,
-    upstream::{ProxyOptions, ReverseProxy, StillOpen, Tunnels, close_sockets_of_ended_sessions},
+    upstream::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels, close_sockets_of_ended_sessions},
 };
 
 /// How long requests may take to finish when the gate stops.
@@ -318,11 +317,16 @@ async fn serve_session_api(listener: UnixListener, api: SessionApi, stop: Cancel
     }
 }
 
-/// Asks the engine whether a session is open.
+/// Asks the engine whether a session is open and may be where it is.
 struct StoredSessions(Engine);
 
 impl StillOpen for StoredSessions {
-    fn still_open(&self, session: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(async move { matches!(self.0.open(session).await, Ok(Opened::Open(_))) })
+    fn still_open<'a>(&'a self, entrant: &'a Entrant) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            match self.0.open(entrant.session).await {
+                Ok(Opened::Open(session)) => entrant.permit.still_holds(&session),
+                Ok(Opened::Ended(_) | Opened::Unknown) | Err(_) => false,
+            }
+        })
     }
 }

@@ -69,6 +69,7 @@ fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -
         cookie_secret: auth.cookie_secret?,
         providers: auth.providers,
         exposed_tokens: auth.exposed_tokens,
+        access: basics.access,
         limits: basics.limits,
         log: basics.log,
         app: AppConfig {
