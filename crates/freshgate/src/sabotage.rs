@@ -23,6 +23,8 @@ pub enum Sabotage {
     TombstoneIgnored,
     /// Who is refused signs the session out without looking whether another has refreshed it.
     LosersSignedOut,
+    /// A flight that was taken for dead ends the session although the one that took over is about to refresh it.
+    DisplacedEnds,
     /// Nobody takes a lease: whoever wants to, sends.
     NoLease,
     /// What other engines do to a session is never looked up.
@@ -31,7 +33,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -40,6 +42,7 @@ impl Sabotage {
         Self::RejectedCommitted,
         Self::TombstoneIgnored,
         Self::LosersSignedOut,
+        Self::DisplacedEnds,
         Self::NoLease,
         Self::NeighboursIgnored,
     ];

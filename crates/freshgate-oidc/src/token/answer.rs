@@ -19,10 +19,13 @@ pub enum TokenAnswer {
     Granted(TokenGrant),
     /// The request was understood and refused; the same request will not succeed later.
     Refused(TokenRefusal),
-    /// The request could not be answered now. Whether it was acted upon is not known.
+    /// The request could not be answered now.
     Unavailable {
         /// The HTTP status.
         status: u16,
+        /// Whether it may have been acted upon all the same: the provider failed midway, or a gateway in front of it did
+        /// not see its answer.
+        may_have_acted: bool,
         /// How long to wait before the next request, as the provider wishes: the caller bounds it.
         retry_after: Option<Duration>,
     },
@@ -115,24 +118,25 @@ pub fn parse_token_answer(
     body: &[u8],
     now: Timestamp,
 ) -> TokenAnswer {
-    let unavailable = || TokenAnswer::Unavailable {
+    let unavailable = |may_have_acted| TokenAnswer::Unavailable {
         status,
+        may_have_acted,
         retry_after: retry_after.and_then(|text| parse_retry_after(text, now)),
     };
     match status {
         200..=299 => granted(status, content_type, body),
-        408 | 429 => unavailable(),
+        408 | 429 => unavailable(false),
         400..=499 => match refused(status, body) {
             // Said of a moment, not of the request (RFC 6749 section 4.1.2.1, borrowed by some token endpoints).
-            TokenRefusal { code: Some(code), .. }
-                if code == "temporarily_unavailable" || code == "server_error" =>
-            {
-                unavailable()
-            }
+            TokenRefusal { code: Some(code), .. } if code == "temporarily_unavailable" => unavailable(false),
+            TokenRefusal { code: Some(code), .. } if code == "server_error" => unavailable(true),
             refusal => TokenAnswer::Refused(refusal),
         },
+        // Failed midway (RFC 9110 section 15.6.1), or a gateway that did not see the provider's answer (15.6.3, 15.6.5; the
+        // latter two are those of a gateway that many use).
+        500 | 502 | 504 | 520 | 524 => unavailable(true),
         // A redirect comes from something that stands before the provider, such as a maintenance page.
-        _ => unavailable(),
+        _ => unavailable(false),
     }
 }
 

@@ -18,10 +18,10 @@ use std::{
 };
 
 use freshgate_oidc::{Secret, Timestamp};
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Record, RefreshError, flights::Ask, sessions::Lookup};
+use super::{Engine, Record, RefreshError, flights::Ask, refresh::within, sessions::Lookup};
 use crate::{clock::Clock, freshness, session::SessionKey};
 
 /// How many sessions are looked after at once; the next is due when one of them is done.
@@ -101,7 +101,7 @@ impl Engine {
             // The store failed. The flight would say so too, and in the log.
             Err(_) => {}
         }
-        let settled = self.fly(key, Ask::Ahead, Instant::now() + PATIENCE).await;
+        let settled = within(PATIENCE, self.fly(key, Ask::Ahead)).await;
         let now = self.0.clock.now();
         match settled {
             Ok(landed) => Some(self.next_look(&landed.session.0).max(now + SHORTEST_PAUSE)),

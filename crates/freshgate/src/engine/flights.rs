@@ -41,6 +41,8 @@ pub(super) struct Flights {
 
 struct Slot {
     running: Flight,
+    /// What it was asked for when it last decided, if it has.
+    considered: Option<Ask>,
     /// Its token request is on the wire: claims that come back may be older than a call made from now on.
     sent: bool,
     /// Forced callers who came after that share this one; it starts when `running` lands.
@@ -83,7 +85,7 @@ impl Flights {
         let Some(slot) = slots.get_mut(&key) else {
             let running = Flight::new(ask);
             let seat = Seat { landed: running.land.subscribe(), first: true };
-            slots.insert(key, Slot { running, sent: false, next: None });
+            slots.insert(key, Slot { running, considered: None, sent: false, next: None });
             return (seat, true);
         };
         let seat = match ask {
@@ -126,7 +128,9 @@ pub(super) struct Crew {
 impl Crew {
     /// What the flight must do, asked at the last moment before it decides.
     pub(super) fn ask(&self) -> Ask {
-        self.flights.lock().get(&self.key).map_or(Ask::IfExpiring(Duration::ZERO), |slot| slot.running.ask)
+        let mut slots = self.flights.lock();
+        let Some(slot) = slots.get_mut(&self.key) else { return Ask::IfExpiring(Duration::ZERO) };
+        *slot.considered.insert(slot.running.ask)
     }
 
     /// From now on no forced caller may join: the token request goes out.
@@ -140,16 +144,17 @@ impl Crew {
     pub(super) fn land(&mut self, settled: Settled) -> bool {
         let mut slots = self.flights.lock();
         let Some(slot) = slots.get_mut(&self.key) else { return false };
-        if slot.running.ask == Ask::Forced
-            && matches!(&settled, Ok(landed) if landed.outcome != RefreshOutcome::Refreshed)
-        {
-            // A forced caller boarded after it was decided that no request of ours is needed.
+        let refreshed = matches!(&settled, Ok(landed) if landed.outcome == RefreshOutcome::Refreshed);
+        let for_others = slot.considered.is_some_and(|considered| considered != slot.running.ask);
+        if slot.running.ask == Ask::Forced && for_others && !slot.sent && !refreshed {
+            // A forced caller boarded after it was decided, for others, that no request of ours is needed or may be made.
             return true;
         }
         let next = slot.next.take();
         let flown = match next {
             Some(next) => {
                 slot.sent = false;
+                slot.considered = None;
                 std::mem::replace(&mut slot.running, next)
             }
             None => match slots.remove(&self.key) {
@@ -177,7 +182,10 @@ impl Drop for Crew {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::refresh::{RefreshFailure, TryLater},
+        *,
+    };
     use crate::session::EndReason;
 
     fn key() -> SessionKey {
@@ -215,6 +223,33 @@ mod tests {
             assert_eq!(format!("{:?}", seat.landed().await), format!("{:?}", result(EndReason::Operator)));
         }
         assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_without_a_forced_caller_is_decided_anew() {
+        let backing_off = || -> Settled {
+            let failure = RefreshFailure::BackingOff;
+            Err(TryLater { retry_after: Duration::from_secs(1), failure }.into())
+        };
+        let flights = Arc::new(Flights::default());
+        let (unforced, _) = flights.board(key(), Ask::IfExpiring(Duration::from_secs(30)));
+        let mut crew = flights.crew(key());
+        crew.ask();
+        let (forced, _) = flights.board(key(), Ask::Forced);
+        assert!(crew.land(backing_off()), "an unforced ask backs off, and this one need not");
+        assert_eq!(crew.ask(), Ask::Forced);
+        assert!(!crew.land(backing_off()), "the provider wants even a forced caller to wait");
+        for seat in [unforced, forced] {
+            assert_eq!(format!("{:?}", seat.landed().await), format!("{:?}", backing_off()));
+        }
+
+        // One whose request was sent after the forced caller boarded has asked for that one too.
+        let _unforced = flights.board(key(), Ask::IfExpiring(Duration::from_secs(30)));
+        let mut crew = flights.crew(key());
+        crew.ask();
+        let _forced = flights.board(key(), Ask::Forced);
+        crew.sent();
+        assert!(!crew.land(backing_off()), "nothing is sent twice for it");
     }
 
     #[tokio::test]

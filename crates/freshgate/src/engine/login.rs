@@ -228,7 +228,7 @@ impl Engine {
             }
             TokenOutcome::NotSent(source)
             | TokenOutcome::Lost(source)
-            | TokenOutcome::Unavailable(source, _) => {
+            | TokenOutcome::Unavailable { why: source, .. } => {
                 return Err(unavailable(source));
             }
         };

@@ -53,6 +53,9 @@ pub(crate) struct RefreshState {
     /// When the first of them was sent.
     #[serde(default)]
     pub(crate) first_sent_at: Option<Timestamp>,
+    /// A gateway answered in the provider's place, or the provider failed midway: the refresh token may have been used.
+    #[serde(default)]
+    pub(crate) in_doubt: bool,
     /// How many attempts failed in a row.
     pub(crate) failures: u32,
     /// Before this time nobody but a forced caller asks again.
@@ -63,8 +66,8 @@ pub(crate) struct RefreshState {
 
 /// The right to send a session's refresh token, for one flight at a time.
 ///
-/// It is also the record of an intent: a lease whose holder is dead, and that was not answered, means that the token may
-/// have been used.
+/// It is also the record of an intent: a lease whose holder is dead, and that is not settled, means that the token may have
+/// been used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
     /// The flight that holds it.
@@ -72,11 +75,10 @@ pub(crate) struct Lease {
     /// By the holder's clock: when it was taken, which is when the token is sent.
     #[serde(default = "unknown_past")]
     pub(crate) since: Timestamp,
-    /// The answer came and its refresh token is saved: the token that is held now was not sent under this lease.
+    /// What came of the request is in the record: the next refresh token, or that the answer was lost. Until the token is
+    /// sent again nothing more is in doubt.
     #[serde(default)]
-    pub(crate) answered: bool,
-    /// Grows while the holder lives and its request is under way.
-    pub(crate) renewals: u32,
+    pub(crate) settled: bool,
     /// By the holder's clock: when others may take it, if it is not renewed.
     pub(crate) until: Timestamp,
 }
@@ -89,6 +91,7 @@ fn unknown_past() -> Timestamp {
 impl RefreshState {
     /// A request sent at `sent_at` may have used the refresh token, and its answer is lost.
     pub(crate) fn answer_lost(&mut self, sent_at: Timestamp) {
+        self.settle_lease();
         self.answers_lost = self.answers_lost.saturating_add(1);
         self.first_sent_at = Some(self.first_sent_at.map_or(sent_at, |first| first.min(sent_at)));
     }
@@ -97,15 +100,32 @@ impl RefreshState {
     pub(crate) fn answered(&mut self) {
         self.answers_lost = 0;
         self.first_sent_at = None;
+        self.in_doubt = false;
+        self.settle_lease();
+    }
+
+    /// A refresh went well: nobody needs to wait any more.
+    pub(crate) fn recovered(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+        self.asked_to_wait = false;
+    }
+
+    fn settle_lease(&mut self) {
         if let Some(lease) = &mut self.lease {
-            lease.answered = true;
+            lease.settled = true;
         }
     }
 
     /// Whether the refresh token may be sent now, as the provider's policy has it.
     pub(crate) fn may_be_sent(&self, policy: LostAnswer, now: Timestamp) -> bool {
         let since_first = self.first_sent_at.map_or(Duration::ZERO, |first| now.saturating_since(first));
-        policy.allows(self.answers_lost, since_first)
+        policy.allows(self.answers_lost, since_first) && (!self.in_doubt || policy.allows_in_doubt())
+    }
+
+    /// Whether the refresh token may have been used: what the provider says of it next may be due to that.
+    pub(crate) fn may_have_been_used(&self) -> bool {
+        self.answers_lost > 0 || self.in_doubt
     }
 }
 
@@ -280,24 +300,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_whose_answer_is_saved_is_no_intent_any_more() {
+    fn a_lease_whose_outcome_is_known_is_no_intent_any_more() {
         let at = Timestamp::from_unix_millis(1_000);
-        let lease = Lease {
-            holder: "one".into(),
-            since: at,
-            answered: false,
-            renewals: 0,
-            until: at + Duration::from_secs(10),
+        let leased = || {
+            let until = at + Duration::from_secs(10);
+            let lease = Lease { holder: "one".into(), since: at, settled: false, until };
+            RefreshState { lease: Some(lease), ..RefreshState::default() }
         };
-        let mut refresh = RefreshState { lease: Some(lease), ..RefreshState::default() };
+        let is_settled = |refresh: &RefreshState| refresh.lease.as_ref().is_some_and(|lease| lease.settled);
+        let mut refresh = leased();
+        assert!(!is_settled(&refresh));
         refresh.answer_lost(at);
-        assert_eq!(refresh.lease.as_ref().map(|lease| lease.answered), Some(false), "a loss is no answer");
+        assert!(is_settled(&refresh), "a loss that is noted is not counted again with the lease");
+        assert_eq!((refresh.answers_lost, refresh.first_sent_at), (1, Some(at)));
+        let mut refresh = leased();
         refresh.answered();
-        assert_eq!(
-            refresh.lease.as_ref().map(|lease| lease.answered),
-            Some(true),
-            "a dead holder lost nothing"
-        );
+        assert!(is_settled(&refresh), "a dead holder lost nothing");
         assert_eq!((refresh.answers_lost, refresh.first_sent_at), (0, None));
     }
 }

@@ -30,7 +30,7 @@ use super::{
     Engine, ahead,
     flights::{Ask, Crew},
     history::{HistoryEntry, HistoryEvent},
-    record::{Lease, Record, RefreshState},
+    record::{Lease, Record},
     sessions::{EndedAt, Lookup, Replaced},
 };
 use crate::{
@@ -52,6 +52,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(10);
 /// How often it is renewed while the request is under way.
 const RENEWAL: Duration = Duration::from_secs(3);
+/// After a renewal that failed it is tried again this soon.
+const RENEWAL_AGAIN: Duration = Duration::from_millis(250);
 /// How often one who waits for another engine's flight looks whether it has landed.
 const LEASE_POLL: Duration = Duration::from_millis(50);
 /// How far the clocks of engines that share a store may be apart. A lease that is over by more than this is dead for sure;
@@ -59,6 +61,11 @@ const LEASE_POLL: Duration = Duration::from_millis(50);
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// How often a flight starts again because another engine's changed the session under it.
 const OVERTAKEN_LIMIT: u32 = 5;
+/// How often a store that fails is told what is known, so that it does not look like an answer that was lost. That takes
+/// three seconds where it fails at once.
+const STORE_TRIES: u32 = 6;
+/// After the first failure of the store it is tried again this soon, then after twice as long, …
+const FIRST_STORE_PAUSE: Duration = Duration::from_millis(100);
 /// How long, once the engine is stopping, a rotated refresh token is still tried to be saved in a store that fails.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -225,15 +232,15 @@ pub(super) type Settled = Result<Landed, RefreshError>;
 impl Engine {
     /// A session whose access token lives for `validity` yet (none: the policy's), refreshed first if it must be.
     ///
-    /// The wish counts for a fifth of the token's lifetime at most. Waits for `deadline` at most; a refresh that takes
-    /// longer goes on, as it does if this future is dropped.
+    /// The wish counts for a fifth of the token's lifetime at most. Waits for `deadline` at most, be it for the provider or
+    /// for the store; a refresh that takes longer goes on, as it does if this future is dropped.
     pub async fn fresh(
         &self,
         key: SessionKey,
         validity: Option<Duration>,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
-        let answer = self.find_fresh(key, validity, deadline).await;
+        let answer = within(deadline, self.find_fresh(key, validity)).await;
         counting::answered(Wanted::Fresh, &answer);
         answer
     }
@@ -242,10 +249,8 @@ impl Engine {
         &self,
         key: SessionKey,
         validity: Option<Duration>,
-        deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
         let validity = validity.unwrap_or(self.0.policy.min_validity);
-        let give_up = Instant::now() + deadline;
         let mut outcome = RefreshOutcome::NotNeeded;
         loop {
             let session = self.open_for_refresh(key).await?;
@@ -257,31 +262,28 @@ impl Engine {
                 // New, and too short-lived for the wish all the same: it is the best there is.
                 return Ok((FreshSession { session }, outcome));
             }
-            let landed = self.fly(key, Ask::IfExpiring(validity), give_up).await?;
+            let landed = self.fly(key, Ask::IfExpiring(validity)).await?;
             outcome = landed.outcome;
         }
     }
 
     /// Refreshes now. What it returns is no older than the call: tokens and claims.
     ///
-    /// Waits for `deadline` at most; a refresh that takes longer goes on, as it does if this future is dropped.
+    /// Waits for `deadline` at most, be it for the provider or for the store; a refresh that takes longer goes on, as it does
+    /// if this future is dropped.
     pub async fn refresh(
         &self,
         key: SessionKey,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
-        let answer = self.force_refresh(key, deadline).await;
+        let answer = within(deadline, self.force_refresh(key)).await;
         counting::answered(Wanted::Refresh, &answer);
         answer
     }
 
-    async fn force_refresh(
-        &self,
-        key: SessionKey,
-        deadline: Duration,
-    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+    async fn force_refresh(&self, key: SessionKey) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
         self.open_for_refresh(key).await?;
-        let landed = self.fly(key, Ask::Forced, Instant::now() + deadline).await?;
+        let landed = self.fly(key, Ask::Forced).await?;
         match landed.stale_claims {
             Some(try_later) => Err(try_later.into()),
             None => Ok((FreshSession { session: landed.session }, landed.outcome)),
@@ -299,24 +301,31 @@ impl Engine {
         }
     }
 
-    /// Takes a seat on a flight and waits for it, until `give_up`.
-    pub(super) async fn fly(&self, key: SessionKey, ask: Ask, give_up: Instant) -> Settled {
+    /// Takes a seat on a flight and waits for it. Dropping the future cancels nobody.
+    pub(super) async fn fly(&self, key: SessionKey, ask: Ask) -> Settled {
         let (seat, start) = self.0.flights.board(key, ask);
         let first = seat.first;
         if start && self.sabotaged(Sabotage::CancelWithCaller) {
-            let flight = Box::pin(fly_all(self.clone(), key));
-            let _ = tokio::time::timeout_at(give_up, flight).await;
+            Box::pin(fly_all(self.clone(), key)).await;
         } else if start {
             self.start(fly_all(self.clone(), key));
         }
-        let mut landed = tokio::time::timeout_at(give_up, seat.landed()).await.unwrap_or_else(|_| {
-            Err(TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Deadline }.into())
-        })?;
+        let mut landed = seat.landed().await?;
         if landed.outcome == RefreshOutcome::Refreshed && !first {
             landed.outcome = RefreshOutcome::Shared;
         }
         Ok(landed)
     }
+}
+
+/// An answer, or that there is none yet: whoever waits has a deadline.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, RefreshError>>,
+) -> Result<T, RefreshError> {
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| {
+        Err(TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Deadline }.into())
+    })
 }
 
 /// Flies the flights of one session until nobody waits for another.
@@ -390,10 +399,24 @@ impl From<RefreshError> for Diversion {
     }
 }
 
-/// A lease of another flight, as one saw it first.
+/// How a flight failed that the session survives.
+struct Failed {
+    failure: RefreshFailure,
+    /// When to come back, as the provider wishes.
+    retry_after: Option<Duration>,
+    /// The refresh token may have been used.
+    in_doubt: bool,
+}
+
+impl From<RefreshFailure> for Failed {
+    fn from(failure: RefreshFailure) -> Self {
+        Self { failure, retry_after: None, in_doubt: false }
+    }
+}
+
+/// A session that another flight has a lease on, as one saw it first.
 struct Watched {
-    holder: String,
-    renewals: u32,
+    revision: Revision,
     since: Instant,
 }
 
@@ -427,7 +450,7 @@ impl Flight<'_> {
             Boarding::Leased(held, turn) => (held, turn),
         };
         let (Some(provider), Some(turn)) = (self.engine.0.providers.get(&held.record.provider), turn) else {
-            return Err(self.settle_failed(held, RefreshFailure::UnknownProvider, None).await);
+            return Err(self.settle_failed(held, RefreshFailure::UnknownProvider.into()).await);
         };
         let leased = Held { record: held.record.clone(), revision: held.revision };
         tokio::select! {
@@ -454,7 +477,7 @@ impl Flight<'_> {
                         tracing::error!(session = %self.key.short(), error = &*error as &dyn Error, "a refresh answer names someone else");
                         Err(self.end(held, EndReason::IdentityChanged).await)
                     }
-                    Err(Unverified::Rejected(failure)) => Err(self.settle_failed(held, failure, None).await),
+                    Err(Unverified::Rejected(failure)) => Err(self.settle_failed(held, failure.into()).await),
                 }
             }
             TokenOutcome::Malformed(error, refresh_token) => {
@@ -463,10 +486,10 @@ impl Flight<'_> {
                     // The provider may have rotated the token and said so in what cannot be read.
                     None => self.note_lost(held, sent_at).await?,
                 };
-                Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()).into()).await)
             }
             TokenOutcome::Refused(error) => {
-                let lost_before = held.record.refresh.answers_lost > 0
+                let lost_before = held.record.refresh.may_have_been_used()
                     && lost_answer(provider, &held.record).spends_tokens();
                 tracing::warn!(session = %self.key.short(), lost_before, error = &*error as &dyn Error, "the provider refused the refresh token");
                 let reason = if lost_before { EndReason::OutcomeUnknown } else { EndReason::Refused };
@@ -477,17 +500,24 @@ impl Flight<'_> {
                 Err(self.end(held, reason).await)
             }
             TokenOutcome::Lost(error) => {
-                Err(self.settle_failed(held, RefreshFailure::AnswerLost(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::AnswerLost(error.into()).into()).await)
             }
             TokenOutcome::NotSent(error) => {
-                Err(self.settle_failed(held, RefreshFailure::Unreachable(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::Unreachable(error.into()).into()).await)
             }
-            TokenOutcome::Unavailable(error, retry_after) => {
+            TokenOutcome::Unavailable { why, may_have_acted, .. }
+                if may_have_acted && !lost_answer(provider, &held.record).allows_in_doubt() =>
+            {
+                tracing::warn!(session = %self.key.short(), error = &*why as &dyn Error, "the refresh token may have been used, and cannot be sent again");
+                Err(self.end(held, EndReason::OutcomeUnknown).await)
+            }
+            TokenOutcome::Unavailable { why, retry_after, may_have_acted } => {
                 let retry_after = retry_after.map(|retry_after| retry_after.wanted);
-                Err(self.settle_failed(held, RefreshFailure::Unavailable(error.into()), retry_after).await)
+                let failure = RefreshFailure::Unavailable(why.into());
+                Err(self.settle_failed(held, Failed { failure, retry_after, in_doubt: may_have_acted }).await)
             }
             TokenOutcome::Misconfigured(error) => {
-                Err(self.settle_failed(held, RefreshFailure::Misconfigured(error.into()), None).await)
+                Err(self.settle_failed(held, RefreshFailure::Misconfigured(error.into()).into()).await)
             }
         }
     }
@@ -500,6 +530,7 @@ impl Flight<'_> {
     async fn take_lease(&self) -> Result<Boarding, RefreshError> {
         let mut watched: Option<Watched> = None;
         let mut turn: Option<Turn> = None;
+        let mut tries = Tries::default();
         let mut lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
         loop {
             let (record, revision) = match lookup {
@@ -532,18 +563,21 @@ impl Flight<'_> {
             }
             if let Some(lease) = &record.refresh.lease
                 && !self.is_of_this_engine(lease)
-                && !is_dead(lease, now, &mut watched)
+                && !is_dead(lease, revision, now, &mut watched)
                 && !self.engine.sabotaged(Sabotage::NoLease)
             {
                 turn = None;
                 tokio::time::sleep(LEASE_POLL).await;
-                lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
+                lookup = match self.engine.0.sessions.read_store(self.key).await {
+                    Ok(lookup) => lookup,
+                    Err(error) => self.read_after(error, &mut Tries::default()).await?,
+                };
                 continue;
             }
             let mut refresh = record.refresh.clone();
             if let Some(lease) = refresh.lease.take()
                 && lease.holder != self.holder
-                && !lease.answered
+                && !lease.settled
             {
                 // Whoever had it died, perhaps after sending.
                 refresh.answer_lost(lease.since);
@@ -582,23 +616,19 @@ impl Flight<'_> {
                 lookup = Lookup::Live(record, revision);
                 continue;
             }
-            refresh.lease = Some(Lease {
-                holder: self.holder.clone(),
-                since: now,
-                answered: false,
-                renewals: 0,
-                until: now + LEASE,
-            });
+            refresh.lease =
+                Some(Lease { holder: self.holder.clone(), since: now, settled: false, until: now + LEASE });
             let leased = Record { refresh, ..(*record).clone() };
-            lookup =
-                match self.engine.0.sessions.replace(leased, revision).await.map_err(RefreshError::store)? {
-                    Replaced::Done(record, revision) => {
-                        return Ok(Boarding::Leased(Held { record, revision }, turn));
-                    }
-                    Replaced::Conflict(record, revision) => Lookup::Live(record, revision),
-                    Replaced::Ended(tombstone) => Lookup::Ended(tombstone),
-                    Replaced::Unknown => Lookup::Unknown,
-                };
+            lookup = match self.engine.0.sessions.replace(leased, revision).await {
+                Ok(Replaced::Done(record, revision)) => {
+                    return Ok(Boarding::Leased(Held { record, revision }, turn));
+                }
+                Ok(Replaced::Conflict(record, revision)) => Lookup::Live(record, revision),
+                Ok(Replaced::Ended(tombstone)) => Lookup::Ended(tombstone),
+                Ok(Replaced::Unknown) => Lookup::Unknown,
+                // If it was written all the same, it is an intent that nobody has: see whether it is there.
+                Err(error) => self.read_after(error, &mut tries).await?,
+            };
         }
     }
 
@@ -617,14 +647,14 @@ impl Flight<'_> {
             .refresh
             .lease
             .as_ref()
-            .is_some_and(|lease| is_ours(lease) && until < lease.until + RENEWAL)
+            .is_some_and(|lease| is_ours(lease) && !lease.settled && until < lease.until + RENEWAL)
         {
             return Ok(held);
         }
         let confirmed = self
-            .update(held, |record| {
+            .write(held, Fence::Generation, None, |record| {
                 if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| is_ours(lease)) {
-                    lease.renewals += 1;
+                    lease.settled = false;
                     lease.until = until;
                 }
             })
@@ -674,10 +704,12 @@ impl Flight<'_> {
         }
     }
 
-    /// Renews the lease until dropped. A renewal that fails is tried again: the fence, not the lease, keeps the order.
+    /// Renews the lease until dropped. A renewal that fails is tried again soon: others take the flight for dead if they see
+    /// no sign of life for as long as a lease is good, and a store may fail for half of that.
     async fn keep_lease(&self, mut held: Held) -> Infallible {
+        let mut pause = RENEWAL;
         loop {
-            tokio::time::sleep(RENEWAL).await;
+            tokio::time::sleep(std::mem::replace(&mut pause, RENEWAL)).await;
             if self.engine.sabotaged(Sabotage::LeaseNotRenewed) {
                 continue;
             }
@@ -685,18 +717,20 @@ impl Flight<'_> {
             let mut renewed = (*held.record).clone();
             match &mut renewed.refresh.lease {
                 Some(lease) if lease.holder == self.holder => {
-                    lease.renewals += 1;
                     lease.until = until;
                 }
                 // Taken over: there is nothing to renew, but the answer still counts if the fence holds.
                 _ => continue,
             }
             match self.engine.0.sessions.replace(renewed, held.revision).await {
-                Ok(Replaced::Done(record, revision) | Replaced::Conflict(record, revision)) => {
+                Ok(Replaced::Done(record, revision)) => held = Held { record, revision },
+                Ok(Replaced::Conflict(record, revision)) => {
                     held = Held { record, revision };
+                    pause = Duration::ZERO;
                 }
                 Ok(Replaced::Ended(_) | Replaced::Unknown) => std::future::pending().await,
                 Err(error) => {
+                    pause = RENEWAL_AGAIN;
                     tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "a lease could not be renewed");
                 }
             }
@@ -706,7 +740,7 @@ impl Flight<'_> {
     /// Saves a rotated refresh token before anything else can fail: the old one is spent, this one is all there is.
     async fn save_rotated(&self, mut held: Held, refresh_token: Option<&Secret>) -> Result<Held, Diversion> {
         let rotated = refresh_token.filter(|new| held.record.refresh_token.as_ref() != Some(*new));
-        if rotated.is_none() && held.record.refresh.answers_lost == 0 {
+        if rotated.is_none() && !held.record.refresh.may_have_been_used() {
             return Ok(held);
         }
         let mut give_up: Option<Instant> = None;
@@ -787,9 +821,9 @@ impl Flight<'_> {
     /// Puts tokens and claims in place, at once, and tells everyone.
     async fn commit(&self, held: Held, verified: Verified) -> Result<Landed, Diversion> {
         let Verified { grant, sent_at, id_token, userinfo, userinfo_failure } = verified;
-        let now = self.engine.0.clock.now();
+        let entry = self.entry(HistoryEvent::Refreshed);
         let held = self
-            .update(held, |record| {
+            .write(held, Fence::Generation, Some(&entry), |record| {
                 if let Some(id_token) = &id_token {
                     record.id_token_claims = id_token.claims().clone();
                     record.sid = id_token.session_id().map(str::to_owned).or_else(|| record.sid.take());
@@ -805,8 +839,10 @@ impl Flight<'_> {
                 // A scope that is not said is unchanged (RFC 6749, section 5.1).
                 record.tokens.scope = record.tokens.scope.take().or(scope);
                 record.generation += 1;
-                record.refresh = RefreshState { lease: self.others_lease(record), ..RefreshState::default() };
-                record.remember(self.entry(now, HistoryEvent::Refreshed));
+                record.refresh.lease = self.others_lease(record);
+                // Losses that are counted came after this flight saved its answer: another sent the new refresh token.
+                record.refresh.recovered();
+                record.remember(entry.clone());
             })
             .await?;
         self.engine.plan_ahead(&held.record);
@@ -818,26 +854,23 @@ impl Flight<'_> {
     }
 
     /// Notes a failure that the session survives, and from when on it may be tried again.
-    async fn settle_failed(
-        &self,
-        held: Held,
-        failure: RefreshFailure,
-        retry_after: Option<Duration>,
-    ) -> Diversion {
+    async fn settle_failed(&self, held: Held, failed: Failed) -> Diversion {
+        let Failed { failure, retry_after, in_doubt } = failed;
         let asked_to_wait = retry_after.is_some();
         let backoff = retry_after.map_or_else(
             || self.backoff(held.record.refresh.failures),
             |wanted| wanted.min(LONGEST_RETRY_AFTER),
         );
         let now = self.engine.0.clock.now();
+        let entry = self.entry(HistoryEvent::RefreshFailed(failure.code().to_owned()));
         let settled = self
-            .update(held, |record| {
+            .write(held, Fence::Generation, Some(&entry), |record| {
                 record.refresh.lease = self.others_lease(record);
                 record.refresh.failures = record.refresh.failures.saturating_add(1);
                 record.refresh.not_before = Some(now + backoff);
                 record.refresh.asked_to_wait = asked_to_wait;
-                let what = HistoryEvent::RefreshFailed(failure.code().to_owned());
-                record.remember(self.entry(now, what));
+                record.refresh.in_doubt |= in_doubt;
+                record.remember(entry.clone());
             })
             .await;
         match settled {
@@ -847,9 +880,9 @@ impl Flight<'_> {
     }
 
     /// What the session's history says of this flight.
-    fn entry(&self, at: Timestamp, what: HistoryEvent) -> HistoryEntry {
+    fn entry(&self, what: HistoryEvent) -> HistoryEntry {
         HistoryEntry {
-            at,
+            at: self.engine.0.clock.now(),
             what,
             millis: millis(self.started),
             attempts: self.requests.load(Ordering::Relaxed),
@@ -859,14 +892,18 @@ impl Flight<'_> {
     /// The record of a session that this flight ends, with the flight in its history.
     fn told(&self, record: &Record, reason: EndReason) -> Record {
         let mut told = record.clone();
-        let what = HistoryEvent::RefreshFailed(reason.code().to_owned());
-        told.remember(self.entry(self.engine.0.clock.now(), what));
+        told.remember(self.entry(HistoryEvent::RefreshFailed(reason.code().to_owned())));
         told
     }
 
     /// The lease of a flight that took ours for dead: it is not ours to give back.
     fn others_lease(&self, record: &Record) -> Option<Lease> {
         record.refresh.lease.clone().filter(|lease| lease.holder != self.holder)
+    }
+
+    /// Whether another flight has the lease by now.
+    fn is_displaced(&self, record: &Record) -> bool {
+        record.refresh.lease.as_ref().is_some_and(|lease| lease.holder != self.holder)
     }
 
     /// Doubles with every failure, and spreads: sessions that failed together do not come back together.
@@ -882,9 +919,18 @@ impl Flight<'_> {
         f64::from(byte) / 256.0
     }
 
-    /// Ends the session, unless another engine has put a newer refresh token in place of the one that this is about.
+    /// Ends the session, unless another engine has put a newer refresh token in place of the one that this is about, or is
+    /// about to: it took this flight for dead and sends the token itself. What comes of that decides.
     async fn end(&self, mut held: Held, reason: EndReason) -> Diversion {
+        let is_about_the_token = matches!(reason, EndReason::Refused | EndReason::OutcomeUnknown);
+        let mut tries = Tries::default();
         loop {
+            if is_about_the_token
+                && self.is_displaced(&held.record)
+                && !self.engine.sabotaged(Sabotage::DisplacedEnds)
+            {
+                return Diversion::Overtaken;
+            }
             let told = self.told(&held.record, reason);
             held = match self.engine.end_at(&told, held.revision, reason).await {
                 Ok(EndedAt::Now) => return RefreshError::SignInAgain(reason).into(),
@@ -894,18 +940,70 @@ impl Flight<'_> {
                     return Diversion::Overtaken;
                 }
                 Ok(EndedAt::Conflict(record, revision)) => Held { record, revision },
+                // If it was written all the same, the next try finds the tombstone.
+                Err(_) if tries.again().await => held,
                 Err(error) => return RefreshError::store(error).into(),
             };
         }
     }
 
     /// Notes that the refresh token may have been used. That is true of the token, whatever tokens and claims there are.
+    ///
+    /// A flight that took this one for dead has counted its request already, and goes on from there.
     async fn note_lost(&self, held: Held, sent_at: Timestamp) -> Result<Held, Diversion> {
-        Ok(self.try_update(held, Fence::RefreshToken, |record| record.refresh.answer_lost(sent_at)).await?)
+        let note = |record: &mut Record| {
+            // Once, however often the store is told.
+            let lease = record.refresh.lease.as_ref();
+            if lease.is_some_and(|lease| lease.holder == self.holder && !lease.settled) {
+                record.refresh.answer_lost(sent_at);
+            }
+        };
+        let held = self.write(held, Fence::RefreshToken, None, note).await?;
+        if self.is_displaced(&held.record) { Err(Diversion::Overtaken) } else { Ok(held) }
     }
 
-    async fn update(&self, held: Held, change: impl Fn(&mut Record)) -> Result<Held, Diversion> {
-        Ok(self.try_update(held, Fence::Generation, change).await?)
+    /// Writes a change, and what the store failed to write once more, for a while. `entry`, which the change adds to the
+    /// history, tells whether it was written all the same.
+    async fn write(
+        &self,
+        mut held: Held,
+        fence: Fence,
+        entry: Option<&HistoryEntry>,
+        change: impl Fn(&mut Record),
+    ) -> Result<Held, Diversion> {
+        let mut tries = Tries::default();
+        loop {
+            let (before, error) = match self.try_update(held, fence, &change).await {
+                Ok(held) => return Ok(held),
+                Err(Unwritten::Diverted(diversion)) => return Err(diversion),
+                Err(Unwritten::Store(held, error)) => (held, error),
+            };
+            held = match self.read_after(error, &mut tries).await? {
+                Lookup::Live(record, revision)
+                    if entry.is_some_and(|entry| record.history.contains(entry)) =>
+                {
+                    return Ok(Held { record, revision });
+                }
+                Lookup::Live(record, _) if !fence.holds(&before.record, &record) => {
+                    return Err(Diversion::Overtaken);
+                }
+                Lookup::Live(record, revision) => Held { record, revision },
+                Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason).into()),
+                Lookup::Unknown => return Err(RefreshError::NotSignedIn.into()),
+            };
+        }
+    }
+
+    /// What the store holds after it failed to say whether it did as it was told; it is asked for as long as `tries` last.
+    async fn read_after(&self, mut error: StoreError, tries: &mut Tries) -> Result<Lookup, RefreshError> {
+        while tries.again().await {
+            tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "asking the store again");
+            error = match self.engine.0.sessions.read_store(self.key).await {
+                Ok(lookup) => return Ok(lookup),
+                Err(error) => error,
+            };
+        }
+        Err(RefreshError::store(error))
     }
 
     /// Writes a change of the record, on top of what others may have written meanwhile, if the fence holds: the session
@@ -935,6 +1033,22 @@ impl Flight<'_> {
                 Err(error) => return Err(Unwritten::Store(held, error)),
             };
         }
+    }
+}
+
+/// How often a store failed.
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Waits for the next try. `false`: there is none.
+    async fn again(&mut self) -> bool {
+        self.0 += 1;
+        if self.0 >= STORE_TRIES {
+            return false;
+        }
+        tokio::time::sleep(FIRST_STORE_PAUSE * 2_u32.pow(self.0 - 1)).await;
+        true
     }
 }
 
@@ -970,18 +1084,16 @@ impl Fence {
     }
 }
 
-/// Whether a lease's holder can be taken for dead: it is over by any clock, or nobody renewed it while one watched.
-fn is_dead(lease: &Lease, now: Timestamp, watched: &mut Option<Watched>) -> bool {
+/// Whether a lease's holder can be taken for dead: it is over by any clock, or nothing was written while one watched. Whoever
+/// has a lease writes, if only to renew it.
+fn is_dead(lease: &Lease, revision: Revision, now: Timestamp, watched: &mut Option<Watched>) -> bool {
     if now >= lease.until + CLOCK_SKEW {
         return true;
     }
     match watched {
-        Some(watched) if watched.holder == lease.holder && watched.renewals == lease.renewals => {
-            watched.since.elapsed() >= LEASE
-        }
+        Some(watched) if watched.revision == revision => watched.since.elapsed() >= LEASE,
         _ => {
-            let (holder, renewals) = (lease.holder.clone(), lease.renewals);
-            *watched = Some(Watched { holder, renewals, since: Instant::now() });
+            *watched = Some(Watched { revision, since: Instant::now() });
             false
         }
     }

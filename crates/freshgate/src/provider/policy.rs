@@ -46,6 +46,15 @@ impl LostAnswer {
             }
     }
 
+    /// Whether a token may be sent again after something else than the provider answered: a gateway that waited in vain
+    /// (502, 504), as one also does while the provider is away and sees nothing at all.
+    ///
+    /// If the provider did use the token, the session is lost with or without asking; if not, asking keeps it. So only an
+    /// alarm is a reason against it.
+    pub(crate) fn allows_in_doubt(self) -> bool {
+        self != Self::SignInAgain
+    }
+
     /// Whether a refusal that follows a lost answer may be due to the token's use back then.
     pub(crate) fn spends_tokens(self) -> bool {
         self != Self::RetryAlways

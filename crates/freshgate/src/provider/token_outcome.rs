@@ -16,8 +16,13 @@ pub(crate) enum TokenOutcome {
     Refused(Why),
     /// The provider refuses this client, whatever it sends.
     Misconfigured(Why),
-    /// The provider did not act, and may say when to come back.
-    Unavailable(Why, Option<RetryAfter>),
+    /// The provider cannot answer now, and may say when to come back.
+    Unavailable {
+        why: Why,
+        retry_after: Option<RetryAfter>,
+        /// It may have acted all the same: what came is the answer of a gateway, or of a provider that failed midway.
+        may_have_acted: bool,
+    },
     /// The provider acted, and its answer cannot be used; but it may hold a rotated refresh token.
     Malformed(Why, Option<Secret>),
     /// The provider may have acted, and its answer is lost.
@@ -57,9 +62,9 @@ impl TokenOutcome {
         match answer {
             Ok(TokenAnswer::Granted(grant)) => Self::Granted(grant),
             Ok(TokenAnswer::Refused(refusal)) => Self::refused(refusal),
-            Ok(TokenAnswer::Unavailable { status, retry_after }) => {
+            Ok(TokenAnswer::Unavailable { status, retry_after, may_have_acted }) => {
                 let retry_after = retry_after.map(|wanted| RetryAfter { wanted, everyone: status == 503 });
-                Self::Unavailable(NoTokens::Unavailable(status).into(), retry_after)
+                Self::Unavailable { why: NoTokens::Unavailable(status).into(), retry_after, may_have_acted }
             }
             Ok(TokenAnswer::Malformed { what, refresh_token }) => {
                 Self::Malformed(NoTokens::Malformed(what).into(), refresh_token)
@@ -79,10 +84,10 @@ impl TokenOutcome {
             Self::Granted(_) | Self::Refused(_) | Self::Misconfigured(_) | Self::Malformed(..) => {
                 Verdict::Answered
             }
-            Self::Unavailable(_, Some(RetryAfter { wanted, everyone })) => {
+            Self::Unavailable { retry_after: Some(RetryAfter { wanted, everyone }), .. } => {
                 Verdict::Failed { wanted: Some(*wanted), everyone: *everyone }
             }
-            Self::Unavailable(_, None) | Self::Lost(_) | Self::NotSent(_) => Verdict::FAILED,
+            Self::Unavailable { retry_after: None, .. } | Self::Lost(_) | Self::NotSent(_) => Verdict::FAILED,
         }
     }
 
@@ -93,7 +98,8 @@ impl TokenOutcome {
         match refusal.kind {
             RefusalKind::InvalidClient => Self::Misconfigured(NoTokens::Refused(refusal).into()),
             RefusalKind::Other if !meant_for_the_token => {
-                Self::Unavailable(NoTokens::Refused(refusal).into(), None)
+                let why = NoTokens::Refused(refusal).into();
+                Self::Unavailable { why, retry_after: None, may_have_acted: false }
             }
             RefusalKind::InvalidGrant | RefusalKind::Other => {
                 Self::Refused(NoTokens::Refused(refusal).into())

@@ -45,6 +45,10 @@ enum Fate {
     NotReached,
     /// This status and Retry-After.
     Status(u16, &'static str),
+    /// Sent and used, and a gateway gives up waiting for the answer.
+    UsedBehindGateway,
+    /// The token was revoked.
+    Revoked,
     /// Sent, and cut on the way there; nobody here can tell it from the next.
     LostOnTheWay,
     /// Sent and used, and its answer is cut.
@@ -127,9 +131,16 @@ impl Crowd {
             Fate::NotReached => return Err(TransportError::NotSent { host, source }),
             Fate::LostOnTheWay => return Err(TransportError::AnswerLost { host, source }),
             Fate::Status(status, retry_after) => return Ok(answer(status, retry_after, &json!({}))),
-            Fate::Answered | Fate::AnswerLost | Fate::NoAccessToken => {}
+            Fate::Answered
+            | Fate::AnswerLost
+            | Fate::NoAccessToken
+            | Fate::UsedBehindGateway
+            | Fate::Revoked => {}
         }
         let mut state = self.state.lock().unwrap();
+        if let Fate::Revoked = fate {
+            state.live.remove(&token);
+        }
         if !state.live.contains(&token) {
             return Ok(answer(400, "", &json!({"error": "invalid_grant"})));
         }
@@ -141,6 +152,9 @@ impl Crowd {
         state.live.insert(next.clone());
         if let Fate::AnswerLost = fate {
             return Err(TransportError::AnswerLost { host, source });
+        }
+        if let Fate::UsedBehindGateway = fate {
+            return Ok(answer(504, "", &json!({})));
         }
         if let Fate::NoAccessToken = fate {
             return Ok(answer(200, "", &json!({"token_type": "Bearer", "refresh_token": next})));
@@ -517,6 +531,52 @@ async fn a_provider_that_forbids_it_is_never_sent_a_token_twice() {
 }
 
 /// A process dies while a refresh is on the wire; another starts on its store, when the lease is dead by any clock.
+/// What a gateway answers while the provider is away, and when it did not see the provider's answer.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_fails_in_the_providers_place_is_no_answer_of_the_provider() {
+    for policy in [LostAnswer::RetryOnce, LostAnswer::RetryWithin(seconds(30)), LostAnswer::RetryAlways] {
+        // (what comes of each request, how the session ends)
+        let table: [(&[Fate], Option<EndReason>); 3] = [
+            // An outage, however long: nobody is signed out by it.
+            (&[Fate::Status(504, ""), Fate::Status(502, ""), Fate::Status(500, ""), Fate::Answered], None),
+            // Used behind the gateway's back: the refusal says no more than that, where tokens are spent.
+            (&[Fate::UsedBehindGateway, Fate::Answered], Some(EndReason::OutcomeUnknown)),
+            // Known to be good again after that: a refusal is one.
+            (&[Fate::Status(504, ""), Fate::Answered, Fate::Revoked], Some(EndReason::Refused)),
+        ];
+        for (fates, expected) in table {
+            let world = World::with(policy);
+            let key = world.signed_in().await;
+            world.crowd.next(fates);
+            let mut ended = None;
+            for _ in fates {
+                tokio::time::sleep(seconds(40)).await;
+                if let Err(RefreshError::SignInAgain(reason)) = world.refresh(key).await {
+                    ended = Some(reason);
+                }
+            }
+            let expected = match expected {
+                Some(_) if policy == LostAnswer::RetryAlways => Some(EndReason::Refused),
+                expected => expected,
+            };
+            assert_eq!(ended, expected, "{policy:?} {fates:?}");
+        }
+    }
+    // Where it raises an alarm to be sent twice, it is not.
+    for status in [500, 502, 504] {
+        let world = World::with(LostAnswer::SignInAgain);
+        let key = world.signed_in().await;
+        world.crowd.next(&[Fate::Status(status, "")]);
+        assert!(is_unknown(&world.refresh(key).await), "{status}");
+        assert_eq!(world.crowd.requests(), 1);
+    }
+    let world = World::with(LostAnswer::SignInAgain);
+    let key = world.signed_in().await;
+    world.crowd.next(&[Fate::Status(503, "")]);
+    assert_eq!(failure(world.refresh(key).await).0, "provider_unavailable", "503 says that nothing was done");
+    world.refresh(key).await.unwrap();
+}
+
 fn restarted(policy: LostAnswer, after: Duration) -> (Answer, usize) {
     let refreshing = Refreshing { lost_answer: Some(policy), ..Refreshing::default() };
     let clock = TestClock::new();

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use freshgate::session::{EndReason, SessionKey};
+use freshgate::{
+    provider::LostAnswer,
+    session::{EndReason, SessionKey},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
 
 /// A rotated token that reached an engine is in the store by then.
 const SAVED_WITHIN: Duration = Duration::from_secs(40);
+
+/// A lease outlives so many failed renewals, however long each takes.
+const FAILURES_BORNE: usize = 1;
 
 pub(crate) struct Book {
     world: Arc<World>,
@@ -45,6 +51,8 @@ pub(crate) enum Fate {
     Rotated,
     /// Nobody knows.
     Lost,
+    /// The provider used it, and a gateway's failure is all that came back.
+    Hidden,
     /// Whatever came, the token may be sent again.
     MaySendAgain,
 }
@@ -67,6 +75,8 @@ pub(crate) struct Row {
     pub(crate) refresh_token: String,
     pub(crate) access_token: String,
     pub(crate) generation: u64,
+    /// How many answers count as lost.
+    pub(crate) answers_lost: u64,
     /// Whether a request may have used the refresh token, and its answer be lost.
     pub(crate) may_be_lost: bool,
 }
@@ -89,15 +99,16 @@ impl Book {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An engine sends a refresh token. Yields the number of the presentation.
-    pub(crate) fn sent(&self, token: &str, by: Owner) -> usize {
+    /// An engine sends a refresh token, as it had `decided`. Yields the number of the presentation.
+    pub(crate) fn sent(&self, token: &str, by: Owner, decided: Instant) -> usize {
         let mut pages = self.pages();
-        if self.world.dealt.rotation != Rotation::None && self.world.dealt.skew != Skew::Beyond {
+        // Nothing keeps a process that was suspended in between from sending what others have used meanwhile.
+        let asleep = self.world.stood_still_since(by, decided);
+        if self.world.dealt.rotation != Rotation::None && self.world.dealt.skew != Skew::Beyond && !asleep {
             for earlier in pages.presentations.iter().filter(|earlier| earlier.token == token) {
-                let excused = self.world.is_dead(earlier.by)
-                    || self.world.stood_still_since(earlier.by, earlier.at)
-                    || self.world.store_failed_since(earlier.by, earlier.at);
-                if !excused && matches!(earlier.state, Fate::Flying | Fate::Rotated) {
+                if !self.is_excused(earlier.by, earlier.at)
+                    && matches!(earlier.state, Fate::Flying | Fate::Rotated)
+                {
                     let what = format!(
                         "engine {by} sends {token}; engine {} sent it {:.3} s ago and lives: {:?}",
                         earlier.by,
@@ -108,7 +119,9 @@ impl Book {
                 }
             }
         }
-        self.check_policy(&pages, token, by);
+        if !asleep {
+            self.check_policy(&pages, token, by);
+        }
         pages.presentations.push(Presentation {
             token: token.to_owned(),
             by,
@@ -125,6 +138,16 @@ impl Book {
             .iter()
             .filter(|earlier| earlier.token == token && self.is_unknown(earlier))
             .collect();
+        let sent_in_vain = |earlier: &Presentation| earlier.token == token && earlier.state == Fate::Hidden;
+        if self.world.dealt.lost_answer == LostAnswer::SignInAgain
+            && pages
+                .presentations
+                .iter()
+                .any(|earlier| sent_in_vain(earlier) && !self.is_excused(earlier.by, earlier.at))
+        {
+            let what = format!("engine {by} sends {token} again, which may have been used");
+            self.world.broken("lost answers are dealt with as the policy says", what);
+        }
         let Some(first) = unknown.first() else { return };
         let since_first = match self.world.dealt.skew {
             // Whoever reads the time of the first loss has another clock than who wrote it.
@@ -132,7 +155,7 @@ impl Book {
             Skew::None => first.at.elapsed().saturating_sub(Duration::from_millis(50)),
         };
         let excused = unknown.iter().any(|earlier| {
-            self.world.store_failed_since(earlier.by, earlier.at)
+            self.world.store_failures(earlier.by, earlier.at) > 0
                 || self.world.stood_still_since(earlier.by, earlier.at)
         });
         if !excused && !self.world.dealt.lost_answer.allows(unknown.len() as u32, since_first) {
@@ -180,6 +203,7 @@ impl Book {
         if family(&row.refresh_token) != of || family(&row.access_token) != of {
             self.world.broken("a session keeps its user", format!("{row:?} in the session of family {of}"));
         }
+        self.check_lost(&pages, &row);
         match pages.rows.get(&key) {
             Some(Held::Live(before)) if serial(&row.refresh_token) < serial(&before.refresh_token) => {
                 let what = format!("{} was written over {}", row.refresh_token, before.refresh_token);
@@ -199,18 +223,80 @@ impl Book {
         pages.rows.insert(key, Held::Live(row));
     }
 
+    /// What is known counts as known, whatever the store does. Who dies or stands still takes what it knows along.
+    fn check_lost(&self, pages: &Pages, row: &Row) {
+        if self.world.dealt.crashes > 0
+            || self.world.dealt.freezes > 0
+            || self.world.dealt.skew == Skew::Beyond
+        {
+            return;
+        }
+        let is_open = |sent: &&Presentation| {
+            sent.token == row.refresh_token && matches!(sent.state, Fate::Lost | Fate::Flying)
+        };
+        let open = pages.presentations.iter().filter(is_open).count() as u64;
+        if row.answers_lost > open {
+            let what = format!("{} answers count as lost, and {open} are: {row:?}", row.answers_lost);
+            self.world.broken("no known outcome counts as lost", what);
+        }
+    }
+
     /// A session ended in the store. `good`: whether the provider would have taken the refresh token that was there.
-    pub(crate) fn ended(&self, key: SessionKey, reason: EndReason, good: impl FnOnce(&str) -> bool) {
+    pub(crate) fn ended(&self, key: SessionKey, reason: EndReason, by: Owner, good: impl Fn(&str) -> bool) {
         let mut pages = self.pages();
         if let (Some(Held::Live(row)), EndReason::Refused | EndReason::OutcomeUnknown) =
             (pages.rows.get(&key), reason)
-            && good(&row.refresh_token)
-            && (reason == EndReason::Refused || !row.may_be_lost)
         {
-            let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
-            self.world.broken("nobody with a good refresh token is signed out", what);
+            if good(&row.refresh_token) && (reason == EndReason::Refused || !row.may_be_lost) {
+                let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
+                self.world.broken("nobody with a good refresh token is signed out", what);
+            }
+            self.check_reason(&pages, &row.refresh_token, reason);
+            self.check_others(&pages, &row.refresh_token, by, good);
         }
         pages.rows.insert(key, Held::Ended(reason, Instant::now()));
+    }
+
+    /// A refusal of what may have been used says nothing, and is not called a refusal.
+    fn check_reason(&self, pages: &Pages, token: &str, reason: EndReason) {
+        let in_doubt = pages
+            .presentations
+            .iter()
+            .find(|sent| sent.token == token && matches!(sent.state, Fate::Lost | Fate::Hidden));
+        if let (Some(sent), EndReason::Refused) = (in_doubt, reason)
+            && self.world.dealt.rotation != Rotation::None
+            && self.world.dealt.skew != Skew::Beyond
+        {
+            let what = format!("engine {} sent {token} and had no answer, and it ended as refused", sent.by);
+            self.world.broken("an outcome that is not known is called so", what);
+        }
+    }
+
+    /// Nobody ends a session whose refresh token another engine has on the wire, or whose next one that holds already.
+    fn check_others(&self, pages: &Pages, token: &str, by: Owner, good: impl Fn(&str) -> bool) {
+        if self.world.dealt.skew == Skew::Beyond {
+            return;
+        }
+        let at_work = |other: Owner, since: Instant| other != by && !self.is_excused(other, since);
+        let flying = pages
+            .presentations
+            .iter()
+            .find(|sent| sent.token == token && sent.state == Fate::Flying && at_work(sent.by, sent.at));
+        let in_hand = pages.unsaved.iter().find(|held| {
+            family(&held.token) == family(token) && good(&held.token) && at_work(held.by, held.at)
+        });
+        let other = flying.map(|sent| sent.by).or(in_hand.map(|held| held.by));
+        if let Some(other) = other {
+            let what = format!("engine {by} ends it while engine {other} is about to refresh it");
+            self.world.broken("nobody ends what another is about to refresh", what);
+        }
+    }
+
+    /// Whether an engine may have been taken for dead since then, though it lives.
+    fn is_excused(&self, engine: Owner, since: Instant) -> bool {
+        self.world.is_dead(engine)
+            || self.world.stood_still_since(engine, since)
+            || self.world.store_failures(engine, since) > FAILURES_BORNE
     }
 
     /// Rotated tokens that reached an engine some time ago and never reached the store.

@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use crate::{
     book::{Book, Fate},
-    executor::Owner,
+    executor::{Owner, give_way},
     world::{Rotation, World},
 };
 
@@ -59,9 +59,31 @@ struct Family {
 }
 
 enum Met {
-    Answer(StatusCode, &'static str, Vec<u8>, Option<String>),
+    Answer { status: StatusCode, retry_after: &'static str, body: Vec<u8>, tells: Tells },
     NotSent,
     Lost,
+}
+
+/// What an answer tells of the refresh token.
+enum Tells {
+    /// That it was not used.
+    Unused,
+    /// What came of it: the next one, where it rotates.
+    All(Option<String>),
+    /// Something that cannot be read.
+    Nothing,
+    /// Nothing: a gateway answers in the provider's place, which used it.
+    OfAGateway,
+}
+
+impl Met {
+    fn status(status: StatusCode) -> Self {
+        Self::Answer { status, retry_after: "", body: b"{}".to_vec(), tells: Tells::Unused }
+    }
+
+    fn json(body: &Value, tells: Tells) -> Self {
+        Self::Answer { status: StatusCode::OK, retry_after: "", body: body.to_string().into_bytes(), tells }
+    }
 }
 
 impl Provider {
@@ -145,23 +167,33 @@ impl Provider {
             return Met::Lost;
         }
         if world.fault("503", percent) {
-            return Met::Answer(StatusCode::SERVICE_UNAVAILABLE, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        if world.fault("502", percent) {
+            return Met::status(StatusCode::BAD_GATEWAY);
         }
         if world.fault("429", percent) {
-            return Met::Answer(
-                StatusCode::TOO_MANY_REQUESTS,
-                world.chance.pick(&["", "1", "7", "20"]),
-                b"{}".to_vec(),
-                None,
-            );
+            return Met::Answer {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                retry_after: world.chance.pick(&["", "1", "7", "20"]),
+                body: b"{}".to_vec(),
+                tells: Tells::Unused,
+            };
         }
         let answer = self.grant(&form);
+        if parameter(&form, "refresh_token").is_some_and(|token| world.woke_at_use_of(&token)) {
+            // Who woke up is sending now, before this answer is there.
+            tokio::time::sleep(world.chance.millis(200, 5_000)).await;
+        }
         self.latency().await;
         if world.fault("answer lost", percent) {
             return Met::Lost;
         }
         if world.fault("504 after it took effect", percent / 2) {
-            return Met::Answer(StatusCode::GATEWAY_TIMEOUT, "", b"{}".to_vec(), None);
+            let used = matches!(answer, Met::Answer { tells: Tells::All(_) | Tells::Nothing, .. });
+            let tells = if used { Tells::OfAGateway } else { Tells::Unused };
+            let (status, body) = (StatusCode::GATEWAY_TIMEOUT, b"{}".to_vec());
+            return Met::Answer { status, retry_after: "", body, tells };
         }
         answer
     }
@@ -252,13 +284,17 @@ impl Provider {
         if presented.is_some() {
             if world.fault("answer without access token", percent) {
                 body.as_object_mut().expect("an object").remove("access_token");
+                if refresh_token.is_none() {
+                    return Met::json(&body, Tells::Nothing);
+                }
             } else if world.fault("answer cut short", percent / 2) {
                 let mut text = body.to_string();
                 text.truncate(20);
-                return Met::Answer(StatusCode::OK, "", text.into_bytes(), None);
+                let (status, body) = (StatusCode::OK, text.into_bytes());
+                return Met::Answer { status, retry_after: "", body, tells: Tells::Nothing };
             }
         }
-        Met::Answer(StatusCode::OK, "", body.to_string().into_bytes(), refresh_token)
+        Met::json(&body, Tells::All(refresh_token))
     }
 
     async fn userinfo(self: Arc<Self>, access_token: String) -> Met {
@@ -268,10 +304,10 @@ impl Provider {
         }
         self.latency().await;
         if world.fault("userinfo 503", percent) {
-            return Met::Answer(StatusCode::SERVICE_UNAVAILABLE, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::SERVICE_UNAVAILABLE);
         }
         if world.fault("userinfo 403", percent / 2) {
-            return Met::Answer(StatusCode::FORBIDDEN, "", b"{}".to_vec(), None);
+            return Met::status(StatusCode::FORBIDDEN);
         }
         let number = crate::book::family(&access_token);
         let version = self.version(number);
@@ -281,12 +317,13 @@ impl Provider {
         }
         self.latency().await;
         let body = json!({"sub": subject, "version": version, "email": "user@example.test"});
-        Met::Answer(StatusCode::OK, "", body.to_string().into_bytes(), None)
+        Met::json(&body, Tells::Unused)
     }
 }
 
 fn refused() -> Met {
-    Met::Answer(StatusCode::BAD_REQUEST, "", br#"{"error":"invalid_grant"}"#.to_vec(), None)
+    let (status, body) = (StatusCode::BAD_REQUEST, br#"{"error":"invalid_grant"}"#.to_vec());
+    Met::Answer { status, retry_after: "", body, tells: Tells::Unused }
 }
 
 fn parameter(form: &str, name: &str) -> Option<String> {
@@ -347,22 +384,34 @@ impl Drop for UnderWay<'_> {
 impl Wire {
     async fn refresh(&self, token: String, form: String) -> Met {
         let by = self.by;
+        // To connect takes a while, and a process may be suspended in the middle of it.
+        let decided = Instant::now();
+        self.world.dawdle(100).await;
+        if self.world.fault("stands still before it sends", self.world.dealt.freezes) {
+            if self.world.chance.percent(50) {
+                self.world.wake_at_use_of(&token, by);
+            }
+            self.world.stand_still(by, self.world.chance.millis(5_000, 40_000));
+            give_way(1).await;
+        }
         self.world.note(|| format!("wire: engine {by} sends {token}"));
-        let presentation = self.book.sent(&token, by);
+        let presentation = self.book.sent(&token, by, decided);
         let mut under_way = UnderWay { wire: self, token: &token, settled: false };
         let answer = self.world.on_its_own(self.provider.clone().token(form));
         let met = tokio::time::timeout(TIMEOUT, answer).await.unwrap_or(Met::Lost);
         under_way.settled = true;
         let (fate, rotated) = match &met {
-            Met::Answer(_, _, _, Some(rotated)) if *rotated != token => {
+            Met::Answer { tells: Tells::All(Some(rotated)), .. } if *rotated != token => {
                 (Fate::Rotated, Some(rotated.as_str()))
             }
-            Met::Lost => (Fate::Lost, None),
+            Met::Answer { tells: Tells::Nothing, .. } | Met::Lost => (Fate::Lost, None),
+            Met::Answer { tells: Tells::OfAGateway, .. } => (Fate::Hidden, None),
             _ => (Fate::MaySendAgain, None),
         };
         self.world.note(|| {
             let what = match &met {
-                Met::Answer(status, _, _, rotated) => format!("{status} {rotated:?}"),
+                Met::Answer { status, tells: Tells::All(rotated), .. } => format!("{status} {rotated:?}"),
+                Met::Answer { status, .. } => status.to_string(),
                 Met::NotSent => "not reached".into(),
                 Met::Lost => "answer lost".into(),
             };
@@ -407,12 +456,12 @@ impl Transport for Wire {
                     Met::NotSent
                 } else {
                     let document = if path == "/jwks" { keys() } else { metadata() };
-                    Met::Answer(StatusCode::OK, "", document.to_string().into_bytes(), None)
+                    Met::json(&document, Tells::Unused)
                 }
             }
         };
         match met {
-            Met::Answer(status, retry_after, body, _) => {
+            Met::Answer { status, retry_after, body, .. } => {
                 let mut headers = HeaderMap::new();
                 headers.insert("content-type", "application/json".parse().expect("a header value"));
                 if !retry_after.is_empty() {

@@ -306,18 +306,7 @@ impl Scenario {
         }
         if world.fault("engine stands still", freezes) {
             let running = self.some_engine();
-            let (world, pause) = (world.clone(), world.chance.millis(500, 40_000));
-            world.freeze(running.owner);
-            world.note(|| format!("engine {} stands still for {pause:?}", running.owner));
-            let owner = running.owner;
-            let waker = world.clone();
-            world.executor.spawn(
-                WORLD,
-                Box::pin(async move {
-                    tokio::time::sleep(pause).await;
-                    waker.thaw(owner);
-                }),
-            );
+            world.stand_still(running.owner, world.chance.millis(500, 40_000));
         }
         match world.chance.below(100) {
             0..=54 => self.call(true, key, family),

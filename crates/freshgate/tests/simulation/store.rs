@@ -1,6 +1,6 @@
 //! The store that the engines of a run share: slow, and now and then at fault.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use freshgate::{
@@ -19,6 +19,9 @@ use crate::{
     provider::Provider,
     world::World,
 };
+
+/// How long a store waits for others before it gives up, as SQLite does.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// One engine's handle.
 #[derive(Clone)]
@@ -61,6 +64,24 @@ impl SharedStore {
             .await
     }
 
+    /// A write that waits for others, until it gives up.
+    async fn write<T: Send + 'static>(
+        &self,
+        effect: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (world, by) = (self.world.clone(), self.by);
+        let busy = world.fault("store busy", world.dealt.busy);
+        self.operation(async move {
+            if busy {
+                tokio::time::sleep(BUSY).await;
+                world.store_failed(by);
+                return Err(failed());
+            }
+            effect.await
+        })
+        .await
+    }
+
     fn look_into(&self, key: SessionKey, row: &Row) -> book::Row {
         let plain =
             self.keyring.open(Purpose::SessionRecord, key.as_bytes(), &row.sealed).expect("sealed by us");
@@ -69,8 +90,9 @@ impl SharedStore {
         book::Row {
             refresh_token: text("refresh_token"),
             access_token: text("access_token"),
+            answers_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default(),
             may_be_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default() > 0
-                || record["refresh"]["lease"]["answered"] == false,
+                || record["refresh"]["lease"]["settled"] == false,
             generation: record["generation"].as_u64().unwrap_or_default(),
         }
     }
@@ -91,7 +113,7 @@ impl SharedStore {
     fn ended(&self, key: SessionKey, tombstone: Tombstone) {
         let by = self.by;
         self.world.note(|| format!("store: engine {by} ended {key}: {}", tombstone.reason.code()));
-        self.book.ended(key, tombstone.reason, |token| self.provider.is_good(token));
+        self.book.ended(key, tombstone.reason, by, |token| self.provider.is_good(token));
     }
 }
 
@@ -99,7 +121,7 @@ impl SharedStore {
 impl Store for SharedStore {
     async fn insert(&self, key: SessionKey, row: Row) -> Result<Inserted, StoreError> {
         let this = self.clone();
-        self.operation(async move {
+        self.write(async move {
             let inserted = this.rows.insert(key, row.clone()).await?;
             if inserted == Inserted::Done {
                 this.written(key, &row);
@@ -116,7 +138,7 @@ impl Store for SharedStore {
 
     async fn replace(&self, key: SessionKey, expected: Revision, row: Row) -> Result<Replaced, StoreError> {
         let this = self.clone();
-        self.operation(async move {
+        self.write(async move {
             let replaced = this.rows.replace(key, expected, row.clone()).await?;
             if let Replaced::Done(_) = replaced {
                 this.written(key, &row);
@@ -134,7 +156,7 @@ impl Store for SharedStore {
         note: Note,
     ) -> Result<Ended, StoreError> {
         let this = self.clone();
-        self.operation(async move {
+        self.write(async move {
             let ended = this.rows.end(key, tombstone, keep_until, note).await?;
             if let Ended::Now(_) = ended {
                 this.ended(key, tombstone);
@@ -153,7 +175,7 @@ impl Store for SharedStore {
         note: Note,
     ) -> Result<EndedAt, StoreError> {
         let this = self.clone();
-        self.operation(async move {
+        self.write(async move {
             let ended = this.rows.end_at(key, expected, tombstone, keep_until, note).await?;
             if let EndedAt::Now = ended {
                 this.ended(key, tombstone);

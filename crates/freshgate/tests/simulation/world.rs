@@ -35,6 +35,7 @@ pub(crate) struct Dealt {
     pub(crate) provider_faults: u64,
     pub(crate) slow: u64,
     pub(crate) store_faults: u64,
+    pub(crate) busy: u64,
     pub(crate) skew: Skew,
     pub(crate) crashes: u64,
     pub(crate) freezes: u64,
@@ -89,6 +90,7 @@ impl Dealt {
             provider_faults: chance.pick(&[0, 1, 3, 8]),
             slow: chance.pick(&[0, 0, 5, 30]),
             store_faults: chance.pick(&[0, 0, 1, 4]),
+            busy: chance.pick(&[0, 0, 0, 5]),
             skew: chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]),
             crashes: chance.pick(&[0, 5, 15]),
             freezes: chance.pick(&[0, 0, 8]),
@@ -111,7 +113,8 @@ struct Told {
     faults: BTreeMap<&'static str, u64>,
     broken: Option<Broken>,
     frozen: BTreeMap<Owner, Frozen>,
-    store_trouble: BTreeMap<Owner, Instant>,
+    sleepers: BTreeMap<String, Owner>,
+    store_trouble: BTreeMap<Owner, Vec<Instant>>,
     verbose: bool,
 }
 
@@ -235,14 +238,39 @@ impl World {
         self.executor.is_dead(owner)
     }
 
-    pub(crate) fn freeze(&self, owner: Owner) {
+    /// The engine stands still for a while, wherever it is.
+    pub(crate) fn stand_still(self: &Arc<Self>, owner: Owner, pause: Duration) {
         self.executor.freeze(owner);
         self.told().frozen.insert(owner, Frozen { thawed: None });
+        self.note(|| format!("engine {owner} stands still for {pause:?}"));
+        let world = self.clone();
+        self.executor.spawn(
+            WORLD,
+            Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                world.thaw(owner);
+            }),
+        );
     }
 
     pub(crate) fn thaw(&self, owner: Owner) {
         self.executor.thaw(owner);
         self.told().frozen.insert(owner, Frozen { thawed: Some(Instant::now()) });
+    }
+
+    /// Whoever stands still with a token in hand wakes up, if nothing else happens earlier, as soon as another has used it:
+    /// the worst moment there is.
+    pub(crate) fn wake_at_use_of(&self, token: &str, owner: Owner) {
+        self.told().sleepers.insert(token.to_owned(), owner);
+    }
+
+    /// A token was used: whether somebody woke up.
+    pub(crate) fn woke_at_use_of(&self, token: &str) -> bool {
+        let sleeper = self.told().sleepers.remove(token);
+        if let Some(owner) = sleeper {
+            self.thaw(owner);
+        }
+        sleeper.is_some()
     }
 
     /// Whether the engine stood still at some time since `since`, or does.
@@ -254,11 +282,13 @@ impl World {
     }
 
     pub(crate) fn store_failed(&self, owner: Owner) {
-        self.told().store_trouble.insert(owner, Instant::now());
+        self.told().store_trouble.entry(owner).or_default().push(Instant::now());
     }
 
-    pub(crate) fn store_failed_since(&self, owner: Owner, since: Instant) -> bool {
-        self.told().store_trouble.get(&owner).is_some_and(|at| *at >= since)
+    /// How often the store failed this engine since then.
+    pub(crate) fn store_failures(&self, owner: Owner, since: Instant) -> usize {
+        let failed = |times: &Vec<Instant>| times.iter().filter(|at| **at >= since).count();
+        self.told().store_trouble.get(&owner).map_or(0, failed)
     }
 }
 

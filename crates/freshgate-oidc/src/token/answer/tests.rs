@@ -239,11 +239,36 @@ fn not_now() {
         (999, None, "", None),
     ] {
         match parse_token_answer(status, JSON, retry_after, body.as_bytes(), NOW) {
-            TokenAnswer::Unavailable { status: found, retry_after: found_wait } => {
+            TokenAnswer::Unavailable { status: found, retry_after: found_wait, .. } => {
                 assert_eq!((found, found_wait), (status, wait), "{status} {retry_after:?}");
             }
             other => panic!("{status} {retry_after:?}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn whether_it_may_have_been_acted_upon() {
+    for (status, body, expected) in [
+        (500, "", true),
+        (502, "<html>", true),
+        (504, "", true),
+        (520, "", true),
+        (524, "", true),
+        (400, r#"{"error":"server_error"}"#, true),
+        (503, "", false),
+        (429, "", false),
+        (408, "", false),
+        (302, "", false),
+        (501, "", false),
+        (521, "", false),
+        (400, r#"{"error":"temporarily_unavailable"}"#, false),
+    ] {
+        let answer = answer(status, body.as_bytes());
+        assert!(
+            matches!(answer, TokenAnswer::Unavailable { may_have_acted, .. } if may_have_acted == expected),
+            "{status} {body}: {answer:?}"
+        );
     }
 }
 
