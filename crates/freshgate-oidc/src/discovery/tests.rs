@@ -181,6 +181,7 @@ fn whose_metadata_it_is() {
             Err(MetadataError::IssuerMismatch { .. }) => assert!(!good, "{issuer} {expected}"),
             Err(other) => panic!("{issuer} {expected}: {other}"),
         }
+        assert_eq!(expected.may_be(&Issuer::new(issuer)), good, "{issuer} {expected}");
     }
     let error = ProviderMetadata::parse(
         document().to_string().as_bytes(),
