@@ -81,12 +81,18 @@ elif do == "watch":
     thread.join()
     say(before=before, after=(st.user.name, st.user.tokens["access"]), in_thread=in_thread[0])
 elif do == "work":
-    # What a click has started: it is not to be cut off.
-    open(st.query_params["ready"], "w").close()
-    for _ in range(20):
-        st.empty()  # where Streamlit stops a script
-        time.sleep(0.02)
-    say(done=True, name=st.user.name)
+    # What a click has started: the change that comes while it runs does not cut it off.
+    before = st.user.name
+    if st.session_state.runs == 1:
+        open(st.query_params["ready"], "w").close()
+        deadline = time.monotonic() + 10
+        while st.user.name == before and time.monotonic() < deadline:
+            st.empty()  # where Streamlit stops a script
+            time.sleep(0.02)
+        for _ in range(20):
+            st.empty()
+            time.sleep(0.02)
+    say(done=True, before=before, name=st.user.name)
 elif do == "start":
     # One that ends when it is asked to, and one that does not.
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(30)"

@@ -215,8 +215,8 @@ def test_a_rerun_waits_for_the_run_that_is_under_way(gate: FakeGate, app: App, t
         wait_until((tmp_path / "ready").exists)
         gate.rotate(handle, name="Grace")
         first, second = page.next_run().said, page.next_run().said
-    assert (first["run"], first["done"]) == (1, True)
-    assert (second["run"], second["do"], second["name"]) == (2, "work", "Grace"), "with the page's own query"
+    assert first == {"run": 1, "do": "work", "done": True, "before": "Ada", "name": "Grace"}
+    assert (second["run"], second["do"], second["before"]) == (2, "work", "Grace"), "with the page's own query"
 
 
 def test_new_tokens_alone_run_nothing_but_show(gate: FakeGate, app: App) -> None:
