@@ -21,7 +21,8 @@ pub enum TokenAnswer {
     Refused(TokenRefusal),
     /// The request could not be answered now.
     Unavailable {
-        /// The HTTP status.
+        /// The HTTP status. One of success if what came with it is nothing of a token endpoint, such as a page that says
+        /// that the provider is being maintained.
         status: u16,
         /// Whether it may have been acted upon all the same: the provider failed midway, or a gateway in front of it did
         /// not see its answer.
@@ -88,11 +89,8 @@ pub enum WhyMalformed {
     /// It is larger than any token answer.
     #[error("the token answer is too large")]
     TooLarge,
-    /// It is HTML.
-    #[error("the token answer is a page of HTML")]
-    Html,
-    /// It is no JSON object, or one cut short, or one with a member twice.
-    #[error("the token answer is not a JSON object without duplicate members")]
+    /// It is a JSON object cut short, or broken, or one with a member twice.
+    #[error("the token answer is not a whole JSON object without duplicate members")]
     NotJson,
     /// It has no access token, or none that could stand in a header.
     #[error("the token answer has no usable access token")]
@@ -142,17 +140,23 @@ pub fn parse_token_answer(
 
 fn granted(status: u16, content_type: Option<&str>, body: &[u8]) -> TokenAnswer {
     let mut members = Members::default();
-    let readable = &body[..body.len().min(MAX_BYTES)];
-    let whole = members.read(readable);
+    let read = members.read(&body[..body.len().min(MAX_BYTES)]);
     let what = if body.len() > MAX_BYTES {
         WhyMalformed::TooLarge
-    } else if !whole && is_html(content_type, body) {
-        WhyMalformed::Html
-    } else if !whole || members.duplicate {
+    } else if read != Read::Whole && !members.hold_any_of_a_grant() && read != Read::CutShort {
+        // A page for people comes from something that stands before the provider. What else this is nobody knows.
+        return TokenAnswer::Unavailable {
+            status,
+            may_have_acted: !is_html(content_type, body),
+            retry_after: None,
+        };
+    } else if read != Read::Whole || members.duplicate {
         WhyMalformed::NotJson
     } else if members.hold_an_error_alone() {
         // Some providers refuse with 200.
         return TokenAnswer::Refused(refused(status, body));
+    } else if !members.hold_any_of_a_grant() {
+        return TokenAnswer::Unavailable { status, may_have_acted: true, retry_after: None };
     } else {
         match members.grant() {
             Ok(grant) => return TokenAnswer::Granted(grant),
@@ -170,8 +174,8 @@ fn refused(status: u16, body: &[u8]) -> TokenRefusal {
         text.filter(|text| !text.is_empty())
     };
     let (code, description) = match members.read(body) {
-        true => (text(&members.error, 60), text(&members.error_description, 200)),
-        false => (None, None),
+        Read::Whole => (text(&members.error, 60), text(&members.error_description, 200)),
+        Read::CutShort | Read::Broken => (None, None),
     };
     let kind = match code.as_deref() {
         Some("invalid_grant" | "invalid_token" | "expired_token" | "access_denied") => {
@@ -192,6 +196,16 @@ fn is_html(content_type: Option<&str>, body: &[u8]) -> bool {
         || body.trim_ascii_start().first() == Some(&b'<')
 }
 
+/// How far a JSON object could be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Whole,
+    /// It begins as one, and ends midway.
+    CutShort,
+    /// It is none.
+    Broken,
+}
+
 /// The members of an answer that mean something to us, as far as it could be read.
 #[derive(Default)]
 struct Members {
@@ -207,11 +221,14 @@ struct Members {
 }
 
 impl Members {
-    /// Reads a JSON object member by member, so that what was read stays when the rest turns out to be bad. Tells
-    /// whether the object was whole.
-    fn read(&mut self, json: &[u8]) -> bool {
+    /// Reads a JSON object member by member, so that what was read stays when the rest turns out to be bad.
+    fn read(&mut self, json: &[u8]) -> Read {
         let mut parser = serde_json::Deserializer::from_slice(json);
-        self.deserialize(&mut parser).is_ok() && parser.end().is_ok()
+        match self.deserialize(&mut parser).and_then(|()| parser.end()) {
+            Ok(()) => Read::Whole,
+            Err(error) if error.is_eof() && json.trim_ascii_start().first() == Some(&b'{') => Read::CutShort,
+            Err(_) => Read::Broken,
+        }
     }
 
     fn slot(&mut self, name: &str) -> Option<&mut Option<Value>> {
@@ -254,6 +271,13 @@ impl Members {
             Some(name) if name.eq_ignore_ascii_case("dpop") => Ok("DPoP"),
             Some(_) => Err(WhyMalformed::TokenType),
         }
+    }
+
+    /// Whether somebody granted something: a member that only a token answer has is there.
+    fn hold_any_of_a_grant(&self) -> bool {
+        let members =
+            [&self.access_token, &self.token_type, &self.expires_in, &self.refresh_token, &self.id_token];
+        members.into_iter().flatten().any(|member| !member.is_null())
     }
 
     fn hold_an_error_alone(&self) -> bool {

@@ -236,9 +236,9 @@ impl Engine {
             TokenOutcome::Misconfigured(source) => {
                 return Err(LoginError::ProviderMisconfigured { provider: name.to_owned(), source });
             }
-            TokenOutcome::Refused(source) | TokenOutcome::Malformed(source, _) => {
-                return Err(rejected(source));
-            }
+            TokenOutcome::Refused(source)
+            | TokenOutcome::RefusedWithoutWords(source)
+            | TokenOutcome::Malformed(source, _) => return Err(rejected(source)),
             TokenOutcome::NotSent(source)
             | TokenOutcome::Lost(source)
             | TokenOutcome::Unavailable { why: source, .. } => {

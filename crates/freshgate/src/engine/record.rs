@@ -58,12 +58,35 @@ pub(crate) struct RefreshState {
     /// A gateway answered in the provider's place, or the provider failed midway: the refresh token may have been used.
     #[serde(default)]
     pub(crate) in_doubt: bool,
+    /// That the provider refused, or seemed to, and did not say what.
+    #[serde(default)]
+    pub(crate) without_words: Option<WithoutWords>,
     /// How many attempts failed in a row.
     pub(crate) failures: u32,
     /// Before this time nobody but a forced caller asks again.
     pub(crate) not_before: Option<Timestamp>,
     /// The provider said when to come back (Retry-After): forced callers wait too.
     pub(crate) asked_to_wait: bool,
+}
+
+/// Refusals with a bare 400, since the last answer that said something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WithoutWords {
+    pub(crate) times: u32,
+    /// When the first came.
+    pub(crate) since: Timestamp,
+}
+
+impl WithoutWords {
+    /// How often, …
+    const TIMES: u32 = 3;
+    /// … and for how long a provider refuses without a word until it is taken for a refusal.
+    const FOR: Duration = Duration::from_secs(120);
+
+    /// Whether the provider means it.
+    pub(crate) fn is_a_refusal(self, now: Timestamp) -> bool {
+        self.times >= Self::TIMES && now.saturating_since(self.since) >= Self::FOR
+    }
 }
 
 /// The right to send a session's refresh token, for one flight at a time.
@@ -106,6 +129,7 @@ impl RefreshState {
         self.answers_lost = 0;
         self.first_sent_at = None;
         self.in_doubt = false;
+        self.without_words = None;
         self.settle_lease();
     }
 
@@ -114,6 +138,13 @@ impl RefreshState {
         self.failures = 0;
         self.not_before = None;
         self.asked_to_wait = false;
+        self.without_words = None;
+    }
+
+    /// The provider refused with a bare 400 once more.
+    pub(crate) fn refused_without_words(&self, now: Timestamp) -> WithoutWords {
+        let before = self.without_words.unwrap_or(WithoutWords { times: 0, since: now });
+        WithoutWords { times: before.times.saturating_add(1), ..before }
     }
 
     fn settle_lease(&mut self) {

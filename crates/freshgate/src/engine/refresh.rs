@@ -31,7 +31,7 @@ use super::{
     flights::{Ask, Crew},
     history::{HistoryEntry, HistoryEvent},
     idle,
-    record::{Lease, Record},
+    record::{Lease, Record, WithoutWords},
     sessions::{EndedAt, Lookup, Replaced},
 };
 use crate::{
@@ -407,11 +407,13 @@ struct Failed {
     retry_after: Option<Duration>,
     /// The refresh token may have been used.
     in_doubt: bool,
+    /// It seems to have been refused.
+    without_words: Option<WithoutWords>,
 }
 
 impl From<RefreshFailure> for Failed {
     fn from(failure: RefreshFailure) -> Self {
-        Self { failure, retry_after: None, in_doubt: false }
+        Self { failure, retry_after: None, in_doubt: false, without_words: None }
     }
 }
 
@@ -489,16 +491,16 @@ impl Flight<'_> {
                 };
                 Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()).into()).await)
             }
-            TokenOutcome::Refused(error) => {
-                let lost_before = held.record.refresh.may_have_been_used()
-                    && lost_answer(provider, &held.record).spends_tokens();
-                tracing::warn!(session = %self.key.short(), lost_before, error = &*error as &dyn Error, "the provider refused the refresh token");
-                let reason = if lost_before { EndReason::OutcomeUnknown } else { EndReason::Refused };
-                if self.engine.sabotaged(Sabotage::LosersSignedOut) {
-                    let _ = self.engine.end(self.key, reason).await;
-                    return Err(RefreshError::SignInAgain(reason).into());
+            TokenOutcome::Refused(error) => Err(self.refused(provider, held, error).await),
+            TokenOutcome::RefusedWithoutWords(error) => {
+                let without_words = held.record.refresh.refused_without_words(self.engine.0.clock.now());
+                if without_words.is_a_refusal(self.engine.0.clock.now()) {
+                    return Err(self.refused(provider, held, error).await);
                 }
-                Err(self.end(held, reason).await)
+                let failure = RefreshFailure::Unavailable(error.into());
+                Err(self
+                    .settle_failed(held, Failed { without_words: Some(without_words), ..failure.into() })
+                    .await)
             }
             TokenOutcome::Lost(error) => {
                 Err(self.settle_failed(held, RefreshFailure::AnswerLost(error.into()).into()).await)
@@ -515,12 +517,27 @@ impl Flight<'_> {
             TokenOutcome::Unavailable { why, retry_after, may_have_acted } => {
                 let retry_after = retry_after.map(|retry_after| retry_after.wanted);
                 let failure = RefreshFailure::Unavailable(why.into());
-                Err(self.settle_failed(held, Failed { failure, retry_after, in_doubt: may_have_acted }).await)
+                let failed = Failed { retry_after, in_doubt: may_have_acted, ..failure.into() };
+                Err(self.settle_failed(held, failed).await)
             }
             TokenOutcome::Misconfigured(error) => {
                 Err(self.settle_failed(held, RefreshFailure::Misconfigured(error.into()).into()).await)
             }
         }
+    }
+
+    /// The provider refuses the refresh token: the session is over, and it depends on what went before whether that is what
+    /// it means.
+    async fn refused(&self, provider: &Provider, held: Held, why: Box<dyn Error + Send + Sync>) -> Diversion {
+        let lost_before =
+            held.record.refresh.may_have_been_used() && lost_answer(provider, &held.record).spends_tokens();
+        tracing::warn!(session = %self.key.short(), lost_before, error = &*why as &dyn Error, "the provider refused the refresh token");
+        let reason = if lost_before { EndReason::OutcomeUnknown } else { EndReason::Refused };
+        if self.engine.sabotaged(Sabotage::LosersSignedOut) {
+            let _ = self.engine.end(self.key, reason).await;
+            return RefreshError::SignInAgain(reason).into();
+        }
+        self.end(held, reason).await
     }
 
     /// Decides on the session as the store has it now, and takes the lease: from then on only this flight sends the
@@ -883,7 +900,7 @@ impl Flight<'_> {
 
     /// Notes a failure that the session survives, and from when on it may be tried again.
     async fn settle_failed(&self, held: Held, failed: Failed) -> Diversion {
-        let Failed { failure, retry_after, in_doubt } = failed;
+        let Failed { failure, retry_after, in_doubt, without_words } = failed;
         let asked_to_wait = retry_after.is_some();
         let backoff = retry_after.map_or_else(
             || self.backoff(held.record.refresh.failures),
@@ -898,6 +915,7 @@ impl Flight<'_> {
                 record.refresh.not_before = Some(now + backoff);
                 record.refresh.asked_to_wait = asked_to_wait;
                 record.refresh.in_doubt |= in_doubt;
+                record.refresh.without_words = without_words.or(record.refresh.without_words);
                 record.remember(entry.clone());
             })
             .await;

@@ -14,6 +14,8 @@ pub(crate) enum TokenOutcome {
     Granted(TokenGrant),
     /// The provider refuses the code or the refresh token.
     Refused(Why),
+    /// A 400 that does not say why. It may be the provider's refusal, or the page of something that stands before it.
+    RefusedWithoutWords(Why),
     /// The provider refuses this client, whatever it sends.
     Misconfigured(Why),
     /// The provider cannot answer now, and may say when to come back.
@@ -46,6 +48,8 @@ enum NoTokens {
     Refused(TokenRefusal),
     #[error("it cannot answer now: status {0}")]
     Unavailable(u16),
+    #[error("it answers with status {0} and nothing of a token endpoint")]
+    NotATokenAnswer(u16),
     #[error("its answer cannot be used")]
     Malformed(#[source] WhyMalformed),
 }
@@ -64,7 +68,11 @@ impl TokenOutcome {
             Ok(TokenAnswer::Refused(refusal)) => Self::refused(refusal),
             Ok(TokenAnswer::Unavailable { status, retry_after, may_have_acted }) => {
                 let retry_after = retry_after.map(|wanted| RetryAfter { wanted, everyone: status == 503 });
-                Self::Unavailable { why: NoTokens::Unavailable(status).into(), retry_after, may_have_acted }
+                let why = match status {
+                    200..=299 => NoTokens::NotATokenAnswer(status),
+                    _ => NoTokens::Unavailable(status),
+                };
+                Self::Unavailable { why: why.into(), retry_after, may_have_acted }
             }
             Ok(TokenAnswer::Malformed { what, refresh_token }) => {
                 Self::Malformed(NoTokens::Malformed(what).into(), refresh_token)
@@ -81,9 +89,11 @@ impl TokenOutcome {
     /// What it says of the provider. One that refuses is up.
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Self::Granted(_) | Self::Refused(_) | Self::Misconfigured(_) | Self::Malformed(..) => {
-                Verdict::Answered
-            }
+            Self::Granted(_)
+            | Self::Refused(_)
+            | Self::RefusedWithoutWords(_)
+            | Self::Misconfigured(_)
+            | Self::Malformed(..) => Verdict::Answered,
             Self::Unavailable { retry_after: Some(RetryAfter { wanted, everyone }), .. } => {
                 Verdict::Failed { wanted: Some(*wanted), everyone: *everyone }
             }
@@ -92,18 +102,16 @@ impl TokenOutcome {
     }
 
     fn refused(refusal: TokenRefusal) -> Self {
-        // A refusal in the protocol's words, or at least with its status, is meant for the token. Any other (a firewall's
-        // page, a moved endpoint) says nothing about it, and must not sign anybody out.
-        let meant_for_the_token = refusal.code.is_some() || refusal.status == 400;
-        match refusal.kind {
-            RefusalKind::InvalidClient => Self::Misconfigured(NoTokens::Refused(refusal).into()),
-            RefusalKind::Other if !meant_for_the_token => {
-                let why = NoTokens::Refused(refusal).into();
-                Self::Unavailable { why, retry_after: None, may_have_acted: false }
-            }
-            RefusalKind::InvalidGrant | RefusalKind::Other => {
-                Self::Refused(NoTokens::Refused(refusal).into())
-            }
+        // A refusal in the protocol's words, whatever the code, is meant for the token. Any other (a firewall's page, a
+        // moved endpoint) says nothing about it, and must not sign anybody out; except that some providers have no words.
+        let (kind, has_words, is_400) = (refusal.kind, refusal.code.is_some(), refusal.status == 400);
+        let why = NoTokens::Refused(refusal).into();
+        match kind {
+            RefusalKind::InvalidClient => Self::Misconfigured(why),
+            RefusalKind::InvalidGrant => Self::Refused(why),
+            RefusalKind::Other if has_words => Self::Refused(why),
+            RefusalKind::Other if is_400 => Self::RefusedWithoutWords(why),
+            RefusalKind::Other => Self::Unavailable { why, retry_after: None, may_have_acted: false },
         }
     }
 }

@@ -180,15 +180,48 @@ async fn a_rejected_answer_changes_nothing_but_the_refresh_token() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_at_all_counts_as_lost() {
+async fn an_answer_without_any_token_counts_as_lost() {
     let setting = Setting::new();
     let key = setting.signed_in().await.key();
-    setting.provider.next_token_act(Act::Status(200, "", json!("not an object")));
+    setting.provider.next_token_act(Act::Status(200, "", json!({"token_type": "Bearer"})));
     assert_eq!(failure_code(setting.engine.refresh(key, DEADLINE).await), "answer_rejected");
     // The token may have been rotated by it: a refusal says no more than that.
     setting.provider.forget_refresh_tokens();
     let answer = setting.engine.refresh(key, DEADLINE).await;
     assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_answer_at_all_signs_nobody_out() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    for _ in 0..4 {
+        setting.provider.next_token_act(Act::Status(200, "", json!("under maintenance")));
+        assert_eq!(failure_code(setting.engine.refresh(key, DEADLINE).await), "provider_unavailable");
+    }
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_word_is_believed_after_a_while() {
+    let bare = || Act::Status(400, "", json!({"message": "Bad Request"}));
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    let refresh = async |act| {
+        setting.provider.next_token_act(act);
+        setting.engine.refresh(key, DEADLINE).await
+    };
+    // Often, and for a moment only: a firewall's page, perhaps.
+    for _ in 0..5 {
+        assert_eq!(failure_code(refresh(bare()).await), "provider_unavailable");
+    }
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+    // For long, and not often since the last answer.
+    assert_eq!(failure_code(refresh(bare()).await), "provider_unavailable");
+    setting.clock.advance(Duration::from_secs(600));
+    assert_eq!(failure_code(refresh(bare()).await), "provider_unavailable");
+    let answer = refresh(bare()).await;
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::Refused))), "{answer:?}");
 }
 
 #[tokio::test]

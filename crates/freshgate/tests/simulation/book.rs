@@ -23,6 +23,11 @@ const SAVED_WITHIN: Duration = Duration::from_secs(40);
 /// A lease outlives so many failed renewals, however long each takes.
 const FAILURES_BORNE: usize = 1;
 
+/// A provider that refuses without a word means it if it does so this often, …
+const REFUSED_TIMES: usize = 3;
+/// … for this long, as far as the clocks of engines agree on it.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
 pub(crate) struct Book {
     world: Arc<World>,
     pages: Mutex<Pages>,
@@ -53,6 +58,8 @@ pub(crate) enum Fate {
     Lost,
     /// The provider used it, and a gateway's failure is all that came back.
     Hidden,
+    /// A bare 400: perhaps a refusal.
+    WithoutWords,
     /// Whatever came, the token may be sent again.
     MaySendAgain,
 }
@@ -247,7 +254,11 @@ impl Book {
         if let (Some(Held::Live(row)), EndReason::Refused | EndReason::OutcomeUnknown) =
             (pages.rows.get(&key), reason)
         {
-            if good(&row.refresh_token) && (reason == EndReason::Refused || !row.may_be_lost) {
+            let excused = match reason {
+                EndReason::Refused => self.was_refused_without_words(&pages, &row.refresh_token),
+                _ => row.may_be_lost,
+            };
+            if good(&row.refresh_token) && !excused {
                 let what = format!("ended as {}, and {} is good", reason.code(), row.refresh_token);
                 self.world.broken("nobody with a good refresh token is signed out", what);
             }
@@ -255,6 +266,17 @@ impl Book {
             self.check_others(&pages, &row.refresh_token, by, good);
         }
         pages.rows.insert(key, Held::Ended(reason, Instant::now()));
+    }
+
+    /// Whether the provider seemed to refuse a token for long enough, though it said nothing.
+    fn was_refused_without_words(&self, pages: &Pages, token: &str) -> bool {
+        let mut refusals = pages
+            .presentations
+            .iter()
+            .filter(|sent| sent.token == token && sent.state == Fate::WithoutWords)
+            .map(|sent| sent.at.elapsed());
+        let for_long = |first| first >= REFUSED_FOR || self.world.dealt.skew == Skew::Beyond;
+        refusals.next().is_some_and(for_long) && refusals.count() + 1 >= REFUSED_TIMES
     }
 
     /// A refusal of what may have been used says nothing, and is not called a refusal.

@@ -83,6 +83,15 @@ impl Met {
         Self::Answer { status, retry_after: "", body: b"{}".to_vec(), tells: Tells::Unused }
     }
 
+    fn without_words() -> Self {
+        Self::Answer {
+            status: StatusCode::BAD_REQUEST,
+            retry_after: "",
+            body: Vec::new(),
+            tells: Tells::Unused,
+        }
+    }
+
     fn json(body: &Value, tells: Tells) -> Self {
         Self::Answer { status: StatusCode::OK, retry_after: "", body: body.to_string().into_bytes(), tells }
     }
@@ -190,6 +199,13 @@ impl Provider {
         if world.fault("502", percent) {
             return Met::status(StatusCode::BAD_GATEWAY);
         }
+        if world.fault("maintenance page", percent) {
+            let (status, body) = (StatusCode::OK, b"<!DOCTYPE html><p>Back soon".to_vec());
+            return Met::Answer { status, retry_after: "", body, tells: Tells::Unused };
+        }
+        if world.fault("400 without words", percent) {
+            return Met::without_words();
+        }
         if world.fault("429", percent) {
             return Met::Answer {
                 status: StatusCode::TOO_MANY_REQUESTS,
@@ -234,11 +250,11 @@ impl Provider {
             }
             Some(token) => crate::book::family(token),
         };
-        let Some(family) = state.families.get_mut(&number) else { return refused() };
+        let Some(family) = state.families.get_mut(&number) else { return refused(world.dealt.without_words) };
         state.serial += 1;
         let fresh = format!("rt-{number}-{}", state.serial);
         let refresh_token = match &presented {
-            _ if family.revoked => return refused(),
+            _ if family.revoked => return refused(world.dealt.without_words),
             None => {
                 family.good.clone_from(&fresh);
                 Some(fresh)
@@ -258,9 +274,9 @@ impl Provider {
                 (Rotation::Revoke | Rotation::Grace(_), Some(_)) => {
                     family.revoked = true;
                     world.note(|| format!("provider: {token} was spent before: the family is revoked"));
-                    return refused();
+                    return refused(world.dealt.without_words);
                 }
-                _ => return refused(),
+                _ => return refused(world.dealt.without_words),
             },
         };
         let access_token = format!("at-{number}-{}", state.serial);
@@ -357,7 +373,10 @@ impl Provider {
     }
 }
 
-fn refused() -> Met {
+fn refused(without_words: bool) -> Met {
+    if without_words {
+        return Met::without_words();
+    }
     let (status, body) = (StatusCode::BAD_REQUEST, br#"{"error":"invalid_grant"}"#.to_vec());
     Met::Answer { status, retry_after: "", body, tells: Tells::Unused }
 }
@@ -440,6 +459,9 @@ impl Wire {
         let (fate, rotated) = match &met {
             Met::Answer { tells: Tells::All(Some(rotated)), .. } if *rotated != token => {
                 (Fate::Rotated, Some(rotated.as_str()))
+            }
+            Met::Answer { status: StatusCode::BAD_REQUEST, body, .. } if body.is_empty() => {
+                (Fate::WithoutWords, None)
             }
             Met::Answer { tells: Tells::Nothing, .. } | Met::Lost => (Fate::Lost, None),
             Met::Answer { tells: Tells::OfAGateway, .. } => (Fate::Hidden, None),

@@ -32,6 +32,8 @@ pub(crate) struct Dealt {
     pub(crate) lifetime: u64,
     pub(crate) id_token: bool,
     pub(crate) userinfo: bool,
+    /// The provider refuses with a bare status.
+    pub(crate) without_words: bool,
     pub(crate) provider_faults: u64,
     pub(crate) slow: u64,
     pub(crate) store_faults: u64,
@@ -88,6 +90,7 @@ impl Dealt {
             lifetime: chance.pick(&[15, 30, 90]),
             id_token,
             userinfo,
+            without_words: chance.percent(20),
             provider_faults: chance.pick(&[0, 1, 3, 8]),
             slow: chance.pick(&[0, 0, 5, 30]),
             store_faults: chance.pick(&[0, 0, 1, 4]),
