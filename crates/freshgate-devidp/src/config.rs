@@ -27,6 +27,9 @@ pub struct DevProviderConfig {
     pub id_token_lifetime: Duration,
     /// How long a refresh token lives; each new one starts anew.
     pub refresh_token_lifetime: Duration,
+    /// From how long after it was issued on a refresh token is good. It is a JWT then, and says so (`nbf`). `None`: at once,
+    /// and it says nothing.
+    pub refresh_token_not_before: Option<Duration>,
     /// Whether a refresh replaces the refresh token.
     pub rotation: Rotation,
     /// What ID tokens and logout tokens are signed with. Keys of both algorithms are published.
@@ -49,6 +52,7 @@ impl DevProviderConfig {
             access_token_lifetime: Duration::from_secs(300),
             id_token_lifetime: Duration::from_secs(300),
             refresh_token_lifetime: Duration::from_secs(30 * 24 * 3600),
+            refresh_token_not_before: None,
             rotation: Rotation::On { grace: Duration::ZERO },
             signing_algorithm: SigningAlgorithm::Rs256,
             state_file: None,

@@ -21,7 +21,7 @@ pub use file::StateFileError;
 pub(crate) use file::{SavedState, load, save};
 pub(crate) use grant::{Grant, GrantId, Whose};
 pub(crate) use ledger::Ledger;
-pub(crate) use refresh_chain::{Presented, RefreshChain};
+pub(crate) use refresh_chain::{Lifetime, Presented, RefreshChain};
 pub(crate) use session::{SESSION_LIFETIME, Session};
 
 use crate::clock::UnixTime;

@@ -26,6 +26,17 @@ pub(crate) enum Presented {
     Reused,
     /// Its time is over.
     Expired,
+    /// Its time has not come.
+    TooEarly,
+}
+
+/// When the refresh tokens of a provider are good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    /// From how long after they were issued on.
+    pub(crate) not_before: Duration,
+    /// Until how long after that.
+    pub(crate) ends: Duration,
 }
 
 impl RefreshChain {
@@ -40,13 +51,18 @@ impl RefreshChain {
         now >= self.expires
     }
 
+    /// From when on the newest is good, in seconds, if that is `not_before` after it was issued.
+    pub(crate) fn good_from(&self, not_before: Duration) -> i64 {
+        self.issued_at.after(not_before).seconds()
+    }
+
     /// Uses the token of this number, which is known to be one that we made.
     pub(crate) fn present(
         &mut self,
         number: u64,
         now: UnixTime,
         rotation: Rotation,
-        lifetime: Duration,
+        lifetime: Lifetime,
     ) -> Presented {
         // Ahead of us: we were stopped after handing it out and before saving that we did.
         let is_newest = number >= self.newest;
@@ -54,11 +70,14 @@ impl RefreshChain {
         if self.has_expired(now) {
             return Presented::Expired;
         }
+        if is_newest && now.millis() < self.good_from(lifetime.not_before).saturating_mul(1000) {
+            return Presented::TooEarly;
+        }
         match rotation {
             Rotation::Off if is_newest => Presented::Kept,
             Rotation::On { .. } if is_newest => {
                 let Some(newest) = number.checked_add(1) else { return Presented::Expired };
-                *self = RefreshChain { newest, issued_at: now, expires: now.after(lifetime) };
+                *self = RefreshChain { newest, issued_at: now, expires: now.after(lifetime.ends) };
                 Presented::ReplacedBy(newest)
             }
             Rotation::On { grace } if is_one_before && now.since(self.issued_at) < grace => {
@@ -73,11 +92,11 @@ impl RefreshChain {
 mod tests {
     use std::time::Duration;
 
-    use super::{Presented, RefreshChain};
+    use super::{Lifetime, Presented, RefreshChain};
     use crate::clock::UnixTime;
     use crate::config::Rotation;
 
-    const LIFETIME: Duration = Duration::from_secs(100);
+    const LIFETIME: Lifetime = Lifetime { not_before: Duration::ZERO, ends: Duration::from_secs(100) };
     const STRICT: Rotation = Rotation::On { grace: Duration::ZERO };
     const GRACE: Rotation = Rotation::On { grace: Duration::from_secs(10) };
 
@@ -86,11 +105,11 @@ mod tests {
     }
 
     /// Presents (number, second) in turn to one chain.
-    fn story(rotation: Rotation, presented: &[(u64, i64)]) -> Vec<Presented> {
-        let mut chain = RefreshChain::new(at(0), LIFETIME);
+    fn story(rotation: Rotation, lifetime: Lifetime, presented: &[(u64, i64)]) -> Vec<Presented> {
+        let mut chain = RefreshChain::new(at(0), lifetime.ends);
         presented
             .iter()
-            .map(|&(number, second)| chain.present(number, at(second), rotation, LIFETIME))
+            .map(|&(number, second)| chain.present(number, at(second), rotation, lifetime))
             .collect()
     }
 
@@ -129,7 +148,18 @@ mod tests {
             ("one handed out but not saved", STRICT, &[(7, 1), (7, 2)], &[ReplacedBy(8), Reused]),
             ("the last number there is", STRICT, &[(u64::MAX, 1)], &[Expired]),
         ] {
-            assert_eq!(story(rotation, presented), expected, "{what}");
+            assert_eq!(story(rotation, LIFETIME, presented), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn each_has_a_time_before_which_it_is_refused() {
+        use Presented::{Kept, ReplacedBy, Reused, TooEarly};
+        let late = Lifetime { not_before: Duration::from_secs(60), ..LIFETIME };
+        let presented = [(0, 0), (0, 59), (0, 60), (1, 61), (0, 62), (1, 119), (1, 120)];
+        let expected = [TooEarly, TooEarly, ReplacedBy(1), TooEarly, ReplacedBy(1), TooEarly, ReplacedBy(2)];
+        assert_eq!(story(GRACE, late, &presented), expected, "one that is sent too early stays as it is");
+        assert_eq!(story(STRICT, late, &[(0, 60), (0, 61)]), [ReplacedBy(1), Reused]);
+        assert_eq!(story(Rotation::Off, late, &[(0, 59), (0, 60), (0, 61)]), [TooEarly, Kept, Kept]);
     }
 }

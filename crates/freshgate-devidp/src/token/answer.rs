@@ -29,7 +29,11 @@ pub(super) fn answer(provider: &Provider, grant: &Grant, handed: Handed<'_>) -> 
         "id_token": id_token(provider, grant, &handed, &access_token),
     });
     if let Some(refresh) = handed.refresh {
-        body["refresh_token"] = provider.seal.refresh_token(refresh).into();
+        let good_from = provider
+            .config
+            .refresh_token_not_before
+            .and_then(|not_before| Some(grant.refresh.as_ref()?.good_from(not_before)));
+        body["refresh_token"] = provider.seal.refresh_token(refresh, good_from).into();
     }
     tracing::info!(client = %grant.client_id, sub = %grant.sub, grant = %handed.access.grant, "handed out tokens");
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];

@@ -9,7 +9,7 @@ use crate::clock::UnixTime;
 use crate::config::DevClient;
 use crate::parameters::Parameters;
 use crate::provider::Provider;
-use crate::state::{Grant, Presented, State};
+use crate::state::{Grant, Lifetime, Presented, State};
 
 pub(super) fn refresh(
     provider: &Provider,
@@ -37,6 +37,7 @@ pub(super) fn refresh(
         Presented::Kept => None,
         Presented::ReplacedBy(number) => Some(RefreshToken { grant: token.grant, number }),
         Presented::Expired => return Err(UNKNOWN),
+        Presented::TooEarly => return Err(TokenError::Grant("the refresh token is not good yet")),
         Presented::Reused => {
             tracing::warn!(client = %client.id, sub = %grant.sub, grant = %token.grant, "a replaced refresh token was used: ended the grant");
             return Err(TokenError::Grant("the refresh token was used before; the whole grant has ended"));
@@ -58,14 +59,16 @@ pub(super) fn refresh(
 
 fn present(provider: &Provider, grant: &mut Grant, number: u64, now: UnixTime) -> Option<Presented> {
     let config = &provider.config;
-    Some(grant.refresh.as_mut()?.present(number, now, config.rotation, config.refresh_token_lifetime))
+    let not_before = config.refresh_token_not_before.unwrap_or_default();
+    let lifetime = Lifetime { not_before, ends: config.refresh_token_lifetime };
+    Some(grant.refresh.as_mut()?.present(number, now, config.rotation, lifetime))
 }
 
 fn settle(state: &mut State, token: RefreshToken, presented: Presented) {
     match presented {
         Presented::Reused => state.revoke_reused(token.grant),
         Presented::Expired => drop(state.revoke_grant(token.grant)),
-        Presented::Kept | Presented::ReplacedBy(_) => {}
+        Presented::Kept | Presented::ReplacedBy(_) | Presented::TooEarly => {}
     }
 }
 

@@ -71,12 +71,19 @@ impl Seal {
         Some(Seal::of(from_base64url(saved)?.try_into().ok()?))
     }
 
-    pub(crate) fn refresh_token(&self, token: RefreshToken) -> String {
-        self.seal(REFRESH, &[token.grant.as_bytes().as_slice(), &token.number.to_be_bytes()].concat())
+    /// The text of a refresh token. One that is good from some time on has the shape of a JWT that says so: what proves it is
+    /// where a signature would be, and its claims are for others to read.
+    pub(crate) fn refresh_token(&self, token: RefreshToken, good_from: Option<i64>) -> String {
+        let body = [token.grant.as_bytes().as_slice(), &token.number.to_be_bytes()].concat();
+        let sealed = self.seal(REFRESH, &body);
+        let Some(good_from) = good_from else { return sealed };
+        let header = base64url(br#"{"alg":"HS256","typ":"rt+jwt"}"#);
+        let claims = base64url(format!(r#"{{"nbf":{good_from}}}"#).as_bytes());
+        format!("{header}.{claims}.{sealed}")
     }
 
     pub(crate) fn read_refresh_token(&self, text: &str) -> Option<RefreshToken> {
-        let body = self.open(REFRESH, text)?;
+        let body = self.open(REFRESH, text.rsplit('.').next()?)?;
         let (grant, number) = body.split_first_chunk::<{ GrantId::LENGTH }>()?;
         let number = u64::from_be_bytes(number.try_into().ok()?);
         Some(RefreshToken { grant: GrantId::from_bytes(*grant), number })
@@ -127,12 +134,13 @@ mod tests {
         let seal = Seal::generate();
         let refresh = RefreshToken { grant: GrantId::random(), number: 7 };
         let access = AccessToken::new(GrantId::random(), UnixTime::from_millis(5));
-        let (refresh_text, access_text) = (seal.refresh_token(refresh), seal.access_token(access));
+        let (refresh_text, access_text) = (seal.refresh_token(refresh, None), seal.access_token(access));
         let restored = Seal::restore(&seal.save()).unwrap();
         assert_eq!(restored.read_refresh_token(&refresh_text), Some(refresh));
         assert_eq!(restored.read_access_token(&access_text), Some(access));
         assert_eq!(seal.read_access_token(&format!("{access_text}~xxx")), Some(access));
-        assert_eq!(seal.refresh_token(refresh), refresh_text);
+        assert_eq!(seal.refresh_token(refresh, None), refresh_text);
+        assert_eq!(seal.read_refresh_token(&seal.refresh_token(refresh, Some(1_795_000_000))), Some(refresh));
 
         let as_refresh = access_text.replacen("at-", "rt-", 1);
         let cut = &refresh_text[..refresh_text.len() - 4];

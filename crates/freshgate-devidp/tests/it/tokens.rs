@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::jwt::Jwt;
-use crate::setting::{CALLBACK, CLIENT, SECRET, Setting, VERIFIER, text};
+use crate::setting::{CALLBACK, CLIENT, SECRET, Setting, VERIFIER, from_base64url, text};
 
 #[tokio::test]
 async fn a_code_needs_its_verifier_its_address_and_its_client() {
@@ -182,6 +182,31 @@ async fn in_the_grace_the_same_successor_comes_again() {
     setting.json(Method::POST, "/_script/clock", json!({"offset_ms": 10_000})).await;
     assert_eq!(setting.refresh(text(&first, "refresh_token")).await.json()["error"], "invalid_grant");
     assert_eq!(setting.refresh(&successors[0]).await.json()["error"], "invalid_grant");
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_sent_too_early_is_refused_and_stays_good() {
+    let setting = Setting::with(|config| {
+        config.refresh_token_not_before = Some(Duration::from_secs(60));
+        config.scripting = freshgate_devidp::Scripting::On;
+    })
+    .await;
+    let first = setting.tokens("alice").await;
+    let refresh_token = text(&first, "refresh_token");
+    let said_in = |token: &str| {
+        let claims = from_base64url(token.split('.').nth(1).expect("a JWT"));
+        serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["nbf"].as_i64().unwrap()
+    };
+    let not_before = said_in(refresh_token);
+    let issued_at = Jwt::read(text(&first, "id_token")).claims["iat"].as_i64().unwrap();
+    assert!((59..=61).contains(&(not_before - issued_at)), "{not_before} and {issued_at}");
+    for _ in 0..2 {
+        assert_eq!(setting.refresh(refresh_token).await.json()["error"], "invalid_grant");
+    }
+    setting.json(Method::POST, "/_script/clock", json!({"offset_ms": 60_000})).await;
+    let second = setting.refresh(refresh_token).await.json();
+    let later = said_in(text(&second, "refresh_token"));
+    assert!(later >= not_before + 60, "{later} after {not_before}");
 }
 
 #[tokio::test]

@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-use freshgate_oidc::{Secret, Timestamp};
+use freshgate_oidc::Timestamp;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Record, RefreshError, flights::Ask, refresh::within, sessions::Lookup};
+use super::{Engine, Record, RefreshError, flights::Ask, not_before, refresh::within, sessions::Lookup};
 use crate::{clock::Clock, freshness, session::SessionKey};
 
 /// How many sessions are looked after at once; the next is due when one of them is done.
@@ -135,10 +135,9 @@ impl Engine {
 
 /// When to refresh a session ahead. `None`: its tokens cannot be renewed, or outlive it.
 fn refresh_at(record: &Record, min_validity: Duration) -> Option<Timestamp> {
-    let refresh_token = record.refresh_token.as_ref()?;
-    let expires_at = record.tokens.expires_at.filter(|expires_at| *expires_at < record.ends_at)?;
-    let said_by_token = usable_from(refresh_token).map(|from| from.min(expires_at));
-    let not_before = said_by_token.max(record.refresh.not_before);
+    record.refresh_token.as_ref()?;
+    record.tokens.expires_at.filter(|expires_at| *expires_at < record.ends_at)?;
+    let not_before = not_before::usable_from(record).max(record.refresh.not_before);
     freshness::refresh_ahead_at(&record.tokens, record.key, min_validity, not_before)
 }
 
@@ -147,21 +146,6 @@ pub(super) fn is_time(record: &Record, now: Timestamp) -> bool {
     freshness::refresh_ahead_at(&record.tokens, record.key, Duration::ZERO, None)
         .or_else(|| freshness::fresh_until(&record.tokens, Duration::MAX))
         .is_some_and(|at| now >= at)
-}
-
-/// Some providers issue refresh tokens that they take only shortly before the access token ends, and that are JWTs which
-/// say so (`nbf`, RFC 7519 section 4.1.5). A token's content is none of a client's business, and this is a hint, no more:
-/// whoever asks for a refresh is not kept from it.
-fn usable_from(refresh_token: &Secret) -> Option<Timestamp> {
-    #[derive(serde::Deserialize)]
-    struct Payload {
-        nbf: Option<i64>,
-    }
-    let (_, rest) = refresh_token.expose().split_once('.')?;
-    let (payload, _) = rest.split_once('.')?;
-    let payload = zeroize::Zeroizing::new(freshgate_oidc::from_base64url(payload)?);
-    let payload: Payload = serde_json::from_slice(&payload).ok()?;
-    payload.nbf.map(Timestamp::from_unix_seconds)
 }
 
 /// Keeps a session active until it is dropped; see [`Engine::hold`].
@@ -329,25 +313,6 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refresh_token_may_say_from_when_on_it_is_good() {
-        let jwt = |payload: &str| format!("e30.{}.c2ln", freshgate_oidc::base64url(payload.as_bytes()));
-        let table = [
-            (jwt(r#"{"nbf":1795000000}"#), Some(1_795_000_000)),
-            (jwt(r#"{"exp":1795000000}"#), None),
-            (jwt(r#"{"nbf":"soon"}"#), None),
-            (jwt("not JSON"), None),
-            ("opaque".to_owned(), None),
-            ("with.two.dots".to_owned(), None),
-            ("one.dot".to_owned(), None),
-            (String::new(), None),
-        ];
-        for (token, expected) in table {
-            let expected = expected.map(Timestamp::from_unix_seconds);
-            assert_eq!(usable_from(&Secret::new(token.clone())), expected, "{token}");
-        }
-    }
 
     /// What is kept of sessions must fit together: every one that is due has its one place in the timeline.
     fn check(active: &ActiveSessions) {

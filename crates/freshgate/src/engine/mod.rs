@@ -2,6 +2,7 @@
 //!
 //! - `login.rs`: from a click to a session
 //! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
+//! - `not_before.rs`: refresh tokens that are not good yet
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
 //! - `channels.rs`: logouts that a provider tells us of; `idle.rs`: sessions that nobody uses
@@ -19,6 +20,7 @@ mod house;
 mod idle;
 mod login;
 mod neighbours;
+mod not_before;
 mod record;
 mod refresh;
 mod revoking;

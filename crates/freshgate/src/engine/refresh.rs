@@ -31,6 +31,7 @@ use super::{
     flights::{Ask, Crew},
     history::{HistoryEntry, HistoryEvent},
     idle,
+    not_before,
     record::{Lease, Record, WithoutWords},
     sessions::{EndedAt, Lookup, Replaced},
 };
@@ -145,6 +146,9 @@ pub enum RefreshFailure {
     /// The session's provider is not configured any more.
     #[error("the session's provider is not configured any more")]
     UnknownProvider,
+    /// The refresh token says that it is not good yet, and the provider would refuse it.
+    #[error("the refresh token is not good yet")]
+    NotYetValid,
     /// The last attempt failed a moment ago.
     #[error("the last attempt failed a moment ago")]
     BackingOff,
@@ -170,6 +174,7 @@ impl RefreshFailure {
             Self::ProviderDown => "provider_down",
             Self::Misconfigured(_) => "misconfigured",
             Self::UnknownProvider => "unknown_provider",
+            Self::NotYetValid => "not_yet_valid",
             Self::BackingOff => "backing_off",
             Self::Store(_) => "store",
             Self::Deadline => "deadline",
@@ -207,8 +212,11 @@ impl RefreshError {
         match self {
             Self::SignInAgain(_) | Self::NotSignedIn | Self::NoRefreshToken => true,
             Self::TryLater(try_later) => {
-                // The latter is said once for all of them, when the provider was given up.
-                matches!(try_later.failure, RefreshFailure::BackingOff | RefreshFailure::ProviderDown)
+                // The last is said once for all of them, when the provider was given up.
+                matches!(
+                    try_later.failure,
+                    RefreshFailure::NotYetValid | RefreshFailure::BackingOff | RefreshFailure::ProviderDown
+                )
             }
         }
     }
@@ -255,16 +263,27 @@ impl Engine {
         let mut outcome = RefreshOutcome::NotNeeded;
         loop {
             let session = self.open_for_refresh(key).await?;
-            match freshness::judge(session.tokens(), self.0.clock.now(), validity) {
+            let now = self.0.clock.now();
+            let lives = match freshness::judge(session.tokens(), now, validity) {
                 Freshness::Fresh => return Ok((FreshSession { session }, outcome)),
-                Freshness::Expiring | Freshness::Expired => {}
-            }
+                Freshness::Expiring => true,
+                Freshness::Expired => false,
+            };
             if outcome != RefreshOutcome::NotNeeded {
                 // New, and too short-lived for the wish all the same: it is the best there is.
                 return Ok((FreshSession { session }, outcome));
             }
-            let landed = self.fly(key, Ask::IfExpiring(validity)).await?;
-            outcome = landed.outcome;
+            if lives && not_before::usable_from(&session.0).is_some_and(|from| now < from) {
+                // It cannot be renewed yet, and it serves until it can.
+                return Ok((FreshSession { session }, outcome));
+            }
+            outcome = match self.fly(key, Ask::IfExpiring(validity)).await {
+                Ok(landed) => landed.outcome,
+                Err(RefreshError::TryLater(TryLater { failure: RefreshFailure::NotYetValid, .. })) if lives => {
+                    return Ok((FreshSession { session }, outcome));
+                }
+                Err(error) => return Err(error),
+            };
         }
     }
 
@@ -491,6 +510,9 @@ impl Flight<'_> {
                 };
                 Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()).into()).await)
             }
+            TokenOutcome::Refused(_) if self.may_be_too_early(provider, &held.record, sent_at) => {
+                Err(self.settle_failed(held, RefreshFailure::NotYetValid.into()).await)
+            }
             TokenOutcome::Refused(error) => Err(self.refused(provider, held, error).await),
             TokenOutcome::RefusedWithoutWords(error) => {
                 let without_words = held.record.refresh.refused_without_words(self.engine.0.clock.now());
@@ -538,6 +560,12 @@ impl Flight<'_> {
             return RefreshError::SignInAgain(reason).into();
         }
         self.end(held, reason).await
+    }
+
+    /// Whether a token was sent so soon after it became good that it may not have been by the provider's clock.
+    fn may_be_too_early(&self, provider: &Provider, record: &Record, sent_at: Timestamp) -> bool {
+        let leeway = provider.config().clock_leeway;
+        not_before::usable_from(record).is_some_and(|from| sent_at < from + leeway)
     }
 
     /// Decides on the session as the store has it now, and takes the lease: from then on only this flight sends the
@@ -626,6 +654,12 @@ impl Flight<'_> {
             {
                 let retry_after = not_before.saturating_since(now);
                 return Err(TryLater { retry_after, failure: RefreshFailure::BackingOff }.into());
+            }
+            if let Some(from) = not_before::usable_from(&record)
+                && now < from
+            {
+                let retry_after = from.saturating_since(now);
+                return Err(TryLater { retry_after, failure: RefreshFailure::NotYetValid }.into());
             }
             if let Some(provider) = provider
                 && turn.is_none()

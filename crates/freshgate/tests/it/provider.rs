@@ -60,6 +60,8 @@ struct State {
     token_ids: u32,
     lifetime: u64,
     keeps_refresh_token: bool,
+    /// So many seconds after it was issued a refresh token becomes good, and says so.
+    not_before: Option<i64>,
 }
 
 pub(crate) struct ScriptedProvider {
@@ -168,6 +170,11 @@ impl ScriptedProvider {
         self.state.lock().unwrap().keeps_refresh_token = true;
     }
 
+    /// From now on refresh tokens say that they are good only so many seconds after they were issued.
+    pub(crate) fn issue_for_later(&self, seconds: i64) {
+        self.state.lock().unwrap().not_before = Some(seconds);
+    }
+
     /// Lets a userinfo request go on that was held.
     pub(crate) fn release(&self) {
         self.release.notify_one();
@@ -250,7 +257,13 @@ impl ScriptedProvider {
         let serial = state.serial;
         let next = match refresh_token {
             Some(presented) if state.keeps_refresh_token => presented,
-            _ => format!("refresh-{serial}"),
+            _ => match state.not_before {
+                Some(seconds) => {
+                    let claims = json!({"nbf": self.clock.unix_seconds() + seconds}).to_string();
+                    format!("refresh-{serial}.{}.", base64url(claims.as_bytes()))
+                }
+                None => format!("refresh-{serial}"),
+            },
         };
         state.refresh_tokens.insert(next.clone());
         let now = self.clock.unix_seconds();

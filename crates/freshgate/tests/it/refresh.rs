@@ -225,6 +225,49 @@ async fn a_refusal_without_a_word_is_believed_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_that_is_not_good_yet_is_not_sent() {
+    let setting = Setting::new();
+    setting.provider.issue_for_later(270);
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(Duration::from_secs(250));
+    match setting.engine.refresh(key, DEADLINE).await {
+        Err(RefreshError::TryLater(TryLater { retry_after, failure })) => {
+            assert_eq!((failure.code(), retry_after), ("not_yet_valid", Duration::from_secs(20)));
+        }
+        other => panic!("{other:?}"),
+    }
+    let read = async || setting.engine.fresh(key, Some(Duration::from_secs(60)), DEADLINE).await;
+    let (session, outcome) = read().await.unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-1", RefreshOutcome::NotNeeded), "it lives");
+    assert_eq!(setting.provider.presented().len(), 0);
+    setting.clock.advance(Duration::from_secs(20));
+    let (session, outcome) = read().await.unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::Refreshed));
+}
+
+#[tokio::test]
+async fn a_refusal_that_may_have_come_too_early_ends_nothing() {
+    let refused = || Act::Status(400, "", json!({"error": "invalid_grant"}));
+    let setting = Setting::new();
+    setting.provider.issue_for_later(200);
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(Duration::from_secs(200));
+    // The provider's clock is a little behind.
+    setting.provider.next_token_act(refused());
+    assert_eq!(failure_code(setting.engine.refresh(key, DEADLINE).await), "not_yet_valid");
+    setting.clock.advance(Duration::from_secs(42));
+    setting.provider.next_token_act(refused());
+    let (session, outcome) =
+        setting.engine.fresh(key, Some(Duration::from_secs(60)), DEADLINE).await.unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-1", RefreshOutcome::NotNeeded), "it lives");
+    // No clock is as far behind as that.
+    setting.clock.advance(Duration::from_secs(18));
+    setting.provider.next_token_act(refused());
+    let answer = setting.engine.refresh(key, DEADLINE).await;
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::Refused))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_names_somebody_else_ends_the_session() {
     type Script = fn(&Setting);
     let scripts: [(&str, Script); 2] = [

@@ -88,9 +88,10 @@ pub(crate) struct Row {
     pub(crate) may_be_lost: bool,
 }
 
-/// `rt-FAMILY-SERIAL` and `at-FAMILY-SERIAL`.
+/// `rt-FAMILY-SERIAL`, perhaps with claims behind a full stop, and `at-FAMILY-SERIAL`.
 pub(crate) fn serial(token: &str) -> u64 {
-    token.rsplit('-').next().and_then(|serial| serial.parse().ok()).unwrap_or(0)
+    let name = token.split('.').next().unwrap_or_default();
+    name.rsplit('-').next().and_then(|serial| serial.parse().ok()).unwrap_or(0)
 }
 
 pub(crate) fn family(token: &str) -> u64 {

@@ -54,6 +54,8 @@ struct State {
 
 struct Family {
     good: String,
+    /// In seconds, by the true time.
+    good_from: Option<i64>,
     spent: BTreeMap<String, (Instant, String)>,
     revoked: bool,
     /// Of the user's profile.
@@ -243,8 +245,13 @@ impl Provider {
             None => {
                 let code = parameter(form, "code").unwrap_or_default();
                 let number = crate::book::family(&code);
-                let family =
-                    Family { good: String::new(), spent: BTreeMap::new(), revoked: false, version: 1 };
+                let family = Family {
+                    good: String::new(),
+                    good_from: None,
+                    spent: BTreeMap::new(),
+                    revoked: false,
+                    version: 1,
+                };
                 state.families.insert(number, family);
                 number
             }
@@ -252,17 +259,25 @@ impl Provider {
         };
         let Some(family) = state.families.get_mut(&number) else { return refused(world.dealt.without_words) };
         state.serial += 1;
-        let fresh = format!("rt-{number}-{}", state.serial);
+        let now = world.unix_seconds();
+        let good_from = world.dealt.not_before.map(|seconds| now + seconds);
+        let fresh = refresh_token(number, state.serial, good_from);
         let refresh_token = match &presented {
             _ if family.revoked => return refused(world.dealt.without_words),
             None => {
                 family.good.clone_from(&fresh);
+                family.good_from = good_from;
                 Some(fresh)
+            }
+            Some(token) if *token == family.good && family.good_from.is_some_and(|from| now < from) => {
+                world.note(|| format!("provider: {token} is sent too early"));
+                return refused(world.dealt.without_words);
             }
             Some(token) if *token == family.good && world.dealt.rotation == Rotation::None => None,
             Some(token) if *token == family.good => {
                 family.spent.insert(token.clone(), (Instant::now(), fresh.clone()));
                 family.good.clone_from(&fresh);
+                family.good_from = good_from;
                 Some(fresh)
             }
             Some(token) => match (world.dealt.rotation, family.spent.get(token)) {
@@ -280,7 +295,6 @@ impl Provider {
             },
         };
         let access_token = format!("at-{number}-{}", state.serial);
-        let now = world.unix_seconds();
         // Made a while ago, so that an engine whose clock is far behind takes it.
         let mut claims = json!({
             "iss": ISSUER, "aud": CLIENT_ID, "sub": format!("user-{number}"), "iat": now - 120, "exp": now + 3600,
@@ -379,6 +393,15 @@ fn refused(without_words: bool) -> Met {
     }
     let (status, body) = (StatusCode::BAD_REQUEST, br#"{"error":"invalid_grant"}"#.to_vec());
     Met::Answer { status, retry_after: "", body, tells: Tells::Unused }
+}
+
+/// A JWT, where it has to say from when on it is good.
+fn refresh_token(family: u64, serial: u64, good_from: Option<i64>) -> String {
+    let name = format!("rt-{family}-{serial}");
+    match good_from {
+        Some(from) => format!("{name}.{}.", base64url(json!({"nbf": from}).to_string().as_bytes())),
+        None => name,
+    }
 }
 
 fn parameter(form: &str, name: &str) -> Option<String> {

@@ -32,6 +32,8 @@ pub(crate) struct Dealt {
     pub(crate) lifetime: u64,
     pub(crate) id_token: bool,
     pub(crate) userinfo: bool,
+    /// So many seconds after it was issued a refresh token becomes good, and says so.
+    pub(crate) not_before: Option<i64>,
     /// The provider refuses with a bare status.
     pub(crate) without_words: bool,
     pub(crate) provider_faults: u64,
@@ -80,6 +82,10 @@ impl Dealt {
                 chance.pick(&[LostAnswer::RetryOnce, LostAnswer::RetryOnce, LostAnswer::SignInAgain])
             }
         };
+        let lifetime: u64 = chance.pick(&[15, 30, 90]);
+        let skew = chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]);
+        let not_before = (chance.percent(12) && rotation != Rotation::None && skew != Skew::Beyond)
+            .then(|| (lifetime - chance.pick(&[lifetime / 5, lifetime / 2])) as i64);
         let (id_token, userinfo) = chance.pick(&[(true, true), (true, true), (true, false), (false, true)]);
         Self {
             engines: chance.between(2, 3),
@@ -87,7 +93,8 @@ impl Dealt {
             actions: chance.between(10, 30),
             rotation,
             lost_answer,
-            lifetime: chance.pick(&[15, 30, 90]),
+            lifetime,
+            not_before,
             id_token,
             userinfo,
             without_words: chance.percent(20),
@@ -95,7 +102,7 @@ impl Dealt {
             slow: chance.pick(&[0, 0, 5, 30]),
             store_faults: chance.pick(&[0, 0, 1, 4]),
             busy: chance.pick(&[0, 0, 0, 5]),
-            skew: chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]),
+            skew,
             crashes: chance.pick(&[0, 5, 15]),
             freezes: chance.pick(&[0, 0, 8]),
             idle_timeout: chance.pick(&[None, None, Some(600)]).map(Duration::from_secs),

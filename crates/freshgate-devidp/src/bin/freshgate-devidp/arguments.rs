@@ -60,6 +60,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration)]
     refresh_token_lifetime: Duration,
 
+    /// From how long after it was issued on a refresh token is good. It is a JWT then, and says so (nbf). By default it is good
+    /// at once.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    refresh_token_not_before: Option<Duration>,
+
     /// Whether each refresh replaces the refresh token.
     #[arg(long, value_enum, default_value_t = OnOff::On)]
     rotation: OnOff,
@@ -139,6 +144,7 @@ impl Arguments {
         config.access_token_lifetime = self.access_token_lifetime;
         config.id_token_lifetime = self.id_token_lifetime;
         config.refresh_token_lifetime = self.refresh_token_lifetime;
+        config.refresh_token_not_before = self.refresh_token_not_before;
         config.rotation = match self.rotation {
             OnOff::On => Rotation::On { grace: self.grace },
             OnOff::Off => Rotation::Off,
@@ -224,7 +230,8 @@ mod tests {
         let line = "freshgate-devidp --listen 127.0.0.1:0 --client app:s3cret:http://a/cb,http://b/cb \
                     --post-logout-redirect-uri app=http://a/?x=1 --backchannel-logout-uri app=http://a/out \
                     --frontchannel-logout-uri app=http://a/frame \
-                    --user alice --user {\"sub\":\"carol\"} --access-token-lifetime 5m --grace 1500ms --scriptable";
+                    --user alice --user {\"sub\":\"carol\"} --access-token-lifetime 5m --grace 1500ms \
+                    --refresh-token-not-before 4m --scriptable";
         let config = Arguments::parse_from(line.split_whitespace()).into_config().unwrap();
         let app = &config.clients[0];
         assert_eq!(app.redirect_uris, ["http://a/cb", "http://b/cb"]);
@@ -233,6 +240,7 @@ mod tests {
         assert_eq!(app.frontchannel_logout_uri.as_ref().unwrap().as_str(), "http://a/frame");
         assert_eq!(config.users.iter().map(|user| user.sub.as_str()).collect::<Vec<_>>(), ["alice", "carol"]);
         assert_eq!(config.access_token_lifetime, Duration::from_secs(300));
+        assert_eq!(config.refresh_token_not_before, Some(Duration::from_secs(240)));
         assert_eq!(config.rotation, Rotation::On { grace: Duration::from_millis(1500) });
         assert_eq!(config.scripting, Scripting::On);
         assert!(!format!("{config:?}").contains("s3cret"));
