@@ -11,17 +11,24 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use freshgate_oidc::Timestamp;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Record, RefreshError, flights::Ask, not_before, refresh::within, sessions::Lookup};
+use super::{
+    Engine, Record, RefreshError,
+    flights::Ask,
+    not_before,
+    record::RefreshState,
+    refresh::{LEASE, within},
+    sessions::Lookup,
+};
 use crate::{clock::Clock, freshness, session::SessionKey};
 
 /// How many sessions are looked after at once; the next is due when one of them is done.
@@ -30,7 +37,7 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The least time between two looks at a session, whatever its tokens say.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than it must the next attempt waits after a failure: nobody waits for this one.
+/// How much longer than it must the next attempt waits after a failure.
 const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// How long to sleep at most: the clock may be set meanwhile, and a machine that slept wakes up late.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
@@ -69,24 +76,24 @@ impl Engine {
         let noting = self.0.policy.refresh_ahead.then(|| Noting::start(self.clone()));
         async move {
             if let Some(_noting) = noting {
-                stop.run_until_cancelled(self.look_after_active_sessions()).await;
+                stop.run_until_cancelled(self.look_after_active_sessions(&stop)).await;
             }
         }
     }
 
-    async fn look_after_active_sessions(&self) {
-        let mut looks = JoinSet::new();
-        loop {
-            tokio::select! {
-                key = self.0.active.next(&*self.0.clock, self.0.policy.active_for), if looks.len() < AT_ONCE => {
-                    looks.spawn(self.clone().look_after(key));
-                }
-                Some(_) = looks.join_next() => {}
-            }
+    async fn look_after_active_sessions(&self, stop: &CancellationToken) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        while let Ok(place) = places.clone().acquire_owned().await {
+            let key = self.0.active.next(&*self.0.clock, self.0.policy.active_for).await;
+            let (engine, stop) = (self.clone(), stop.clone());
+            self.0.runner.start(Box::pin(async move {
+                stop.run_until_cancelled(engine.look_after(key)).await;
+                drop(place);
+            }));
         }
     }
 
-    async fn look_after(self, key: SessionKey) {
+    async fn look_after(&self, key: SessionKey) {
         match self.refresh_if_due(key).await {
             Some(next) => self.0.active.plan(key, next),
             None => self.0.active.forget(key),
@@ -111,20 +118,44 @@ impl Engine {
         let now = self.0.clock.now();
         match settled {
             Ok(landed) => Some(self.next_look(&landed.session.0).max(now + SHORTEST_PAUSE)),
-            Err(RefreshError::TryLater(later)) => Some(now + later.retry_after + PATIENCE_AFTER_FAILURE),
+            Err(RefreshError::TryLater(later)) => {
+                Some(now + later.retry_after + self.patience_after_failure(key).await)
+            }
             Err(RefreshError::NoRefreshToken) => Some(self.never_due()),
             Err(RefreshError::SignInAgain(_) | RefreshError::NotSignedIn) => None,
         }
     }
 
-    /// New tokens were committed: plans for them, if the session is active.
+    /// How much longer than it must the next attempt waits after a failure: nobody waits for it. Unless the refresh token may
+    /// have been used: then each second may be the last of the provider's grace.
+    async fn patience_after_failure(&self, key: SessionKey) -> Duration {
+        match self.0.sessions.read(key).await {
+            Ok(Lookup::Live(record, _)) if record.refresh.is_unsettled() => Duration::ZERO,
+            _ => PATIENCE_AFTER_FAILURE,
+        }
+    }
+
+    /// A refresh settled, well or not: plans for what there is now, if the session is active.
     pub(super) fn plan_ahead(&self, record: &Record) {
         self.0.active.plan(record.key, self.next_look(record));
     }
 
     /// When a session that is active is to be refreshed; where that is never, when to see whether it is idle.
     fn next_look(&self, record: &Record) -> Timestamp {
+        if record.refresh.is_unsettled() {
+            return self.settle_at(&record.refresh);
+        }
         refresh_at(record, self.0.policy.min_validity).unwrap_or_else(|| self.never_due())
+    }
+
+    /// When to find out what became of a refresh token that may have been used: as soon as it may be sent again, and nobody
+    /// else is at it.
+    fn settle_at(&self, refresh: &RefreshState) -> Timestamp {
+        let now = self.0.clock.now();
+        let others = refresh.lease.as_ref().filter(|lease| !self.has_died(lease));
+        // By the clock of its holder, which may be another.
+        let free = others.map(|lease| lease.until.clamp(now, now + LEASE));
+        free.max(refresh.not_before).unwrap_or(now)
     }
 
     /// The next look at a session that has nothing to refresh: it may be idle by then.
@@ -143,6 +174,9 @@ fn refresh_at(record: &Record, min_validity: Duration) -> Option<Timestamp> {
 
 /// Whether it is time for a refresh ahead: never later than for anybody who asks unforced.
 pub(super) fn is_time(record: &Record, now: Timestamp) -> bool {
+    if record.refresh.is_unsettled() {
+        return true;
+    }
     freshness::refresh_ahead_at(&record.tokens, record.key, Duration::ZERO, None)
         .or_else(|| freshness::fresh_until(&record.tokens, Duration::MAX))
         .is_some_and(|at| now >= at)

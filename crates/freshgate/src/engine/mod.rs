@@ -9,6 +9,7 @@
 //! - `revoking.rs`: refresh tokens of ended sessions, taken back at the provider
 //! - `house.rs`: sessions whose time is over, and what is left of ended ones
 //! - `neighbours.rs`: what other engines do on the same store
+//! - `process.rs`: which process an engine is in
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
 mod ahead;
@@ -21,6 +22,7 @@ mod idle;
 mod login;
 mod neighbours;
 mod not_before;
+mod process;
 mod record;
 mod refresh;
 mod revoking;
@@ -53,6 +55,7 @@ use crate::{
 use ahead::ActiveSessions;
 use flights::Flights;
 use idle::UsesUnderWay;
+use process::Process;
 use revoking::Revocations;
 use sessions::{Lookup, Sessions};
 
@@ -79,6 +82,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     /// What its leases begin with.
     name: String,
+    process: Option<Process>,
     sessions: Sessions,
     keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
@@ -123,6 +127,7 @@ impl Engine {
         entropy.fill(&mut name);
         Self(Arc::new(Inner {
             name: freshgate_oidc::base64url(&name),
+            process: Process::this(),
             sessions: Sessions::new(store.clone(), keyring.clone(), entropy.clone()),
             keyring,
             clock,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::history::HistoryEntry;
+use super::{history::HistoryEntry, process::Process};
 use crate::{
     provider::LostAnswer,
     session::{SessionKey, TokenSet},
@@ -97,6 +97,9 @@ impl WithoutWords {
 pub(crate) struct Lease {
     /// The flight that holds it.
     pub(crate) holder: String,
+    /// The process that the flight is of, where that can be told.
+    #[serde(default)]
+    pub(crate) process: Option<Process>,
     /// By the holder's clock: when it was taken, which is when the token is sent.
     #[serde(default = "unknown_past")]
     pub(crate) since: Timestamp,
@@ -145,6 +148,11 @@ impl RefreshState {
     pub(crate) fn refused_without_words(&self, now: Timestamp) -> WithoutWords {
         let before = self.without_words.unwrap_or(WithoutWords { times: 0, since: now });
         WithoutWords { times: before.times.saturating_add(1), ..before }
+    }
+
+    /// Whether the refresh token may have been used, or is being used just now.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.may_have_been_used() || self.lease.as_ref().is_some_and(|lease| !lease.settled)
     }
 
     fn settle_lease(&mut self) {
@@ -351,7 +359,8 @@ mod tests {
         let at = Timestamp::from_unix_millis(1_000);
         let leased = || {
             let until = at + Duration::from_secs(10);
-            let lease = Lease { holder: "one".into(), since: at, settled: false, renewals: 0, until };
+            let (holder, process) = ("one".into(), None);
+            let lease = Lease { holder, process, since: at, settled: false, renewals: 0, until };
             RefreshState { lease: Some(lease), ..RefreshState::default() }
         };
         let is_settled = |refresh: &RefreshState| refresh.lease.as_ref().is_some_and(|lease| lease.settled);

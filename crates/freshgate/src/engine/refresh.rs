@@ -32,6 +32,7 @@ use super::{
     history::{HistoryEntry, HistoryEvent},
     idle,
     not_before,
+    process::Process,
     record::{Lease, Record, WithoutWords},
     sessions::{EndedAt, Lookup, Replaced},
 };
@@ -51,7 +52,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// A provider may ask for patience (Retry-After), but not for more than this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// How long a lease is good without being renewed.
-const LEASE: Duration = Duration::from_secs(10);
+pub(super) const LEASE: Duration = Duration::from_secs(10);
 /// How often it is renewed while the request is under way.
 const RENEWAL: Duration = Duration::from_secs(3);
 /// After a renewal that failed it is tried again this soon.
@@ -319,6 +320,14 @@ impl Engine {
             super::Opened::Ended(reason) => Err(RefreshError::SignInAgain(reason)),
             super::Opened::Unknown => Err(RefreshError::NotSignedIn),
         }
+    }
+
+    /// Whether it is certain that the flight that has a lease is over: it was one of this engine, which has one at a time for a
+    /// session, or its process is gone.
+    pub(super) fn has_died(&self, lease: &Lease) -> bool {
+        let is_ours = lease.holder.split('/').next() == Some(self.0.name.as_str());
+        let process_is_gone = |here: &Process| lease.process.as_ref().is_some_and(|it| it.has_died(here));
+        is_ours || self.0.process.as_ref().is_some_and(process_is_gone)
     }
 
     /// Takes a seat on a flight and waits for it. Dropping the future cancels nobody.
@@ -609,7 +618,7 @@ impl Flight<'_> {
                 return Err(RefreshError::NoRefreshToken);
             }
             if let Some(lease) = &record.refresh.lease
-                && !self.is_of_this_engine(lease)
+                && !self.engine.has_died(lease)
                 && !is_dead(lease, now, &mut watched)
                 && !self.engine.sabotaged(Sabotage::NoLease)
             {
@@ -688,11 +697,6 @@ impl Flight<'_> {
                 Err(error) => self.read_after(error, &mut tries).await?,
             };
         }
-    }
-
-    /// A lease of an earlier flight of this engine is dead: a session has one flight at a time, and it is this one.
-    fn is_of_this_engine(&self, lease: &Lease) -> bool {
-        lease.holder.split('/').next() == Some(self.engine.0.name.as_str())
     }
 
     /// Makes sure that the lease is still ours if it was not taken a moment ago: a process that stood still in between may
@@ -954,7 +958,10 @@ impl Flight<'_> {
             })
             .await;
         match settled {
-            Ok(_) => Diversion::Landed(TryLater { retry_after: backoff, failure }.into()),
+            Ok(held) => {
+                self.engine.plan_ahead(&held.record);
+                Diversion::Landed(TryLater { retry_after: backoff, failure }.into())
+            }
             Err(diversion) => diversion,
         }
     }

@@ -24,6 +24,7 @@ use freshgate::{
 use http::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
 use crate::{
@@ -501,6 +502,22 @@ async fn within_the_window_a_token_is_sent_as_often_as_it_takes() {
     tokio::time::sleep(seconds(20)).await;
     world.refresh(key).await.unwrap();
     assert_eq!(world.crowd.presented(), ["refresh-1"; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_is_used_although_nobody_asks() {
+    let world = World::with(LostAnswer::RetryWithin(seconds(30)));
+    tokio::spawn(world.engine.clone().refresh_ahead(CancellationToken::new()));
+    let key = world.signed_in().await;
+    world.crowd.next(&[Fate::LostOnTheWay; 4]);
+    assert_eq!(failure(world.refresh(key).await).0, "answer_lost");
+    assert_eq!(world.crowd.requests(), 2);
+    tokio::time::sleep(seconds(10)).await;
+    assert_eq!(world.crowd.requests(), 5, "as soon as it may be, each time");
+    match world.engine.open(key).await.unwrap() {
+        Opened::Open(session) => assert_eq!(session.generation(), 2),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

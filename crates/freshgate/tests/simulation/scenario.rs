@@ -11,6 +11,7 @@ use std::{
 
 use freshgate::{
     Engine, Secret,
+    clock::Clock,
     engine::{EngineParts, LoginError, LoginRequest, Opened, RefreshError, RefreshOutcome},
     keyring::Keyring,
     provider::{OfflineAccess, Provider as ProviderClient, ProviderConfig, Refreshing},
@@ -223,14 +224,20 @@ impl Scenario {
             clock: clock.clone(),
             entropy: world.chance.clone(),
             providers: vec![ProviderClient::new(config, Arc::new(wire), clock.clone())],
-            policy: SessionPolicy { idle_timeout: world.dealt.idle_timeout, ..SessionPolicy::default() },
+            policy: SessionPolicy {
+                refresh_ahead: world.dealt.ahead,
+                idle_timeout: world.dealt.idle_timeout,
+                ..SessionPolicy::default()
+            },
         };
         let engine = Engine::running_on(world.executor.tasks_of(owner), parts);
         if let Some(mistake) = self.mistake {
             engine.sabotage(mistake);
         }
-        let follower = engine.clone().watch_neighbours(CancellationToken::new());
-        world.executor.spawn(owner, Box::pin(follower));
+        let stop = CancellationToken::new();
+        world.executor.spawn(owner, Box::pin(engine.clone().refresh_ahead(stop.clone())));
+        world.executor.spawn(owner, Box::pin(engine.clone().keep_house(stop.clone())));
+        world.executor.spawn(owner, Box::pin(engine.clone().watch_neighbours(stop)));
         world.note(|| format!("engine {owner} starts, its clock off by {skew} ms"));
         Running { owner, engine, skew: clock }
     }
@@ -280,7 +287,7 @@ impl Scenario {
             let pause = match world.chance.below(10) {
                 0..=4 => world.chance.millis(0, 60),
                 5..=7 => world.chance.millis(100, 4_000),
-                _ => world.chance.millis(5_000, dealt.lifetime * 1_000),
+                _ => world.chance.millis(5_000, dealt.lifetime.min(90) * 1_000),
             };
             tokio::time::sleep(pause).await;
         }
@@ -295,16 +302,52 @@ impl Scenario {
                 running.skew.skew_millis.store(0, Ordering::Relaxed);
             }
         }
+        // Somebody looks at every session from now on.
+        let sessions = self.state().sessions.clone();
+        let tabs: Vec<_> =
+            running.iter().flat_map(|running| sessions.iter().map(|(key, _)| running.engine.hold(*key))).collect();
         // Leases of the dead run out, and so does every backoff.
-        tokio::time::sleep(Duration::from_secs(160)).await;
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        if dealt.ahead && !tabs.is_empty() {
+            self.check_settled();
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        if dealt.ahead {
+            for running in &running {
+                self.check_fresh(running).await;
+            }
+        }
+        drop(tabs);
         let waiting: Vec<String> =
             self.state().waiting.values().map(|waiting| waiting.what.clone()).collect();
         if !waiting.is_empty() {
             world.broken("every waiter is answered", waiting.join("; "));
         }
-        let sessions = self.state().sessions.clone();
         for (key, family) in sessions {
             self.settle(key, family).await;
+        }
+    }
+
+    /// What became of a refresh token is found out although nobody asks, where a session is active.
+    fn check_settled(&self) {
+        for (key, family) in self.state().sessions.clone() {
+            if let Some(Held::Live(row)) = self.book.row(key)
+                && row.may_be_lost
+            {
+                let what = format!("family {family} is active, and {} may still be lost", row.refresh_token);
+                self.world.broken("what is in doubt is found out", what);
+            }
+        }
+    }
+
+    /// An active session never expires.
+    async fn check_fresh(&self, running: &Running) {
+        for (key, family) in self.state().sessions.clone() {
+            let Ok(Opened::Open(session)) = running.engine.open(key).await else { continue };
+            if session.tokens().expires_at.is_some_and(|at| at <= running.skew.now()) {
+                let what = format!("family {family} is active on engine {}, and its token is over", running.owner);
+                self.world.broken("active sessions are fresh", what);
+            }
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Dealt {
     pub(crate) lost_answer: LostAnswer,
     /// Seconds that an access token lives.
     pub(crate) lifetime: u64,
+    /// Active sessions are refreshed ahead.
+    pub(crate) ahead: bool,
     pub(crate) id_token: bool,
     pub(crate) userinfo: bool,
     /// So many seconds after it was issued a refresh token becomes good, and says so.
@@ -82,7 +84,7 @@ impl Dealt {
                 chance.pick(&[LostAnswer::RetryOnce, LostAnswer::RetryOnce, LostAnswer::SignInAgain])
             }
         };
-        let lifetime: u64 = chance.pick(&[15, 30, 90]);
+        let lifetime: u64 = chance.pick(&[15, 30, 90, 600]);
         let skew = chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]);
         let not_before = (chance.percent(12) && rotation != Rotation::None && skew != Skew::Beyond)
             .then(|| (lifetime - chance.pick(&[lifetime / 5, lifetime / 2])) as i64);
@@ -95,6 +97,7 @@ impl Dealt {
             lost_answer,
             lifetime,
             not_before,
+            ahead: chance.percent(50),
             id_token,
             userinfo,
             without_words: chance.percent(20),
