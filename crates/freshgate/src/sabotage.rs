@@ -25,6 +25,8 @@ pub enum Sabotage {
     LosersSignedOut,
     /// A flight that was taken for dead ends the session although the one that took over is about to refresh it.
     DisplacedEnds,
+    /// An engine that stops leaves what is on the wire to itself.
+    FinishDoesNotWait,
     /// Nobody takes a lease: whoever wants to, sends.
     NoLease,
     /// What other engines do to a session is never looked up.
@@ -37,7 +39,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -47,6 +49,7 @@ impl Sabotage {
         Self::TombstoneIgnored,
         Self::LosersSignedOut,
         Self::DisplacedEnds,
+        Self::FinishDoesNotWait,
         Self::NoLease,
         Self::NeighboursIgnored,
         Self::LogoutOvertaken,

@@ -28,10 +28,10 @@ mod refresh;
 mod revoking;
 mod sessions;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use ahead::InUse;
 pub use channels::{BackChannelError, FrontChannelError};
@@ -58,6 +58,9 @@ use idle::UsesUnderWay;
 use process::Process;
 use revoking::Revocations;
 use sessions::{Lookup, Sessions};
+
+/// How long [`Engine::finish`] waits at most: for a request and its repetition, 15 s each, and then for a store that fails.
+const FINISH_PATIENCE: Duration = Duration::from_secs(45);
 
 /// What an engine is made of.
 pub struct EngineParts {
@@ -94,6 +97,8 @@ struct Inner {
     uses: UsesUnderWay,
     revocations: Revocations,
     tasks: TaskTracker,
+    /// No refresh begins any more.
+    stopping: CancellationToken,
     runner: Arc<dyn Tasks>,
     store: Arc<dyn Store>,
     #[cfg(feature = "simulation")]
@@ -142,6 +147,7 @@ impl Engine {
             uses: UsesUnderWay::default(),
             revocations: Revocations::default(),
             tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             runner,
             store,
             #[cfg(feature = "simulation")]
@@ -252,9 +258,21 @@ impl Engine {
         bytes
     }
 
-    /// Waits for the refreshes under way to land, and for what else nobody may cancel. Call it when nobody asks any more.
+    /// Stops refreshing, for good: what is on the wire lands and is saved, what is not is given up, and whoever asks from now
+    /// on is told that it was interrupted. Sessions are opened and ended as before. What else nobody
+    /// may cancel, such as a revocation, is waited for too.
+    ///
+    /// Returns when all have landed, or after a while ([`FINISH_PATIENCE`]): a provider and a store that both fail are not
+    /// waited for without end. Dropping the future midway changes nothing but that nobody waits.
     pub async fn finish(&self) {
+        self.0.stopping.cancel();
+        if self.sabotaged(Sabotage::FinishDoesNotWait) {
+            return;
+        }
         self.0.tasks.close();
-        self.0.tasks.wait().await;
+        if tokio::time::timeout(FINISH_PATIENCE, self.0.tasks.wait()).await.is_err() {
+            let refreshes = self.refreshes_under_way();
+            tracing::error!(refreshes, "not all refreshes under way have landed, and their tokens may be lost");
+        }
     }
 }

@@ -159,7 +159,7 @@ pub enum RefreshFailure {
     /// The caller's deadline passed while the refresh goes on.
     #[error("it takes longer than the caller waits")]
     Deadline,
-    /// The refresh was interrupted: the gate is stopping, or a defect of ours.
+    /// The gate is stopping and begins nothing any more; or a defect of ours.
     #[error("it was interrupted")]
     Interrupted,
 }
@@ -332,6 +332,9 @@ impl Engine {
 
     /// Takes a seat on a flight and waits for it. Dropping the future cancels nobody.
     pub(super) async fn fly(&self, key: SessionKey, ask: Ask) -> Settled {
+        if self.0.stopping.is_cancelled() {
+            return Err(RefreshError::interrupted());
+        }
         let (seat, start) = self.0.flights.board(key, ask);
         let first = seat.first;
         if start && self.sabotaged(Sabotage::CancelWithCaller) {
@@ -582,12 +585,18 @@ impl Flight<'_> {
     ///
     /// The turn comes first. A lease is the record of an intent, and whoever finds one of the dead must take the token for
     /// used: so none is taken that waits to be sent.
+    ///
+    /// Once the engine is stopping it gives up, wherever nothing is begun.
     async fn take_lease(&self) -> Result<Boarding, RefreshError> {
+        let stopping = &self.engine.0.stopping;
         let mut watched: Option<Watched> = None;
         let mut turn: Option<Turn> = None;
         let mut tries = Tries::default();
         let mut lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
         loop {
+            if stopping.is_cancelled() {
+                return Err(RefreshError::interrupted());
+            }
             let (record, revision) = match lookup {
                 Lookup::Live(record, revision) => (record, revision),
                 Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason)),
@@ -673,7 +682,10 @@ impl Flight<'_> {
             if let Some(provider) = provider
                 && turn.is_none()
             {
-                turn = Some(provider.take_turn(self.spread()).await.map_err(no_turn)?);
+                let Some(taken) = stopping.run_until_cancelled(provider.take_turn(self.spread())).await else {
+                    return Err(RefreshError::interrupted());
+                };
+                turn = Some(taken.map_err(no_turn)?);
                 // It may have taken a while: look at everything again.
                 lookup = Lookup::Live(record, revision);
                 continue;
@@ -738,7 +750,11 @@ impl Flight<'_> {
         mut held: Held,
         mut turn: Turn,
     ) -> Result<(Held, Timestamp, TokenOutcome), Diversion> {
+        let mut is_sent = false;
         loop {
+            if self.engine.0.stopping.is_cancelled() && !is_sent {
+                return Err(self.give_back(held).await);
+            }
             held = self.confirm_lease(held).await?;
             let Some(refresh_token) = held.record.refresh_token.clone() else {
                 return Err(RefreshError::NoRefreshToken.into());
@@ -748,6 +764,7 @@ impl Flight<'_> {
                 self.crew.sent();
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
+            is_sent = true;
             // An answer is easily lost with a connection that the provider closes at the very moment. The last time that the
             // token may be sent, that would be the end of the session.
             let is_last =
@@ -769,6 +786,15 @@ impl Flight<'_> {
                 return Ok((held, sent_at, outcome));
             }
             tracing::warn!(session = %self.key.short(), error = &**error as &dyn Error, "answer lost, asking again");
+        }
+    }
+
+    /// Gives back a lease under which nothing was sent: it is no intent any more.
+    async fn give_back(&self, held: Held) -> Diversion {
+        let give_back = |record: &mut Record| record.refresh.lease = self.others_lease(record);
+        match self.write(held, Fence::Generation, None, give_back).await {
+            Ok(_) => RefreshError::interrupted().into(),
+            Err(diversion) => diversion,
         }
     }
 
@@ -818,7 +844,7 @@ impl Flight<'_> {
         let mut pause = FIRST_BACKOFF;
         loop {
             // While the engine runs there is no reason to give up: without this token the session is lost.
-            if self.engine.0.tasks.is_closed() {
+            if self.engine.0.stopping.is_cancelled() {
                 give_up.get_or_insert_with(|| Instant::now() + LAST_SAVE_PATIENCE);
             }
             let saved = self.try_update(held, Fence::RefreshToken, |record| {

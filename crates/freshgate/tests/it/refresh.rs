@@ -131,6 +131,67 @@ async fn a_caller_who_leaves_cancels_nobody() {
     assert_eq!(setting.open(key).await.tokens().access_token.expose(), "access-2");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stops_lands_what_is_on_the_wire_and_begins_nothing() {
+    let setting = Setting::new();
+    let (on_the_wire, idle) = (setting.signed_in().await.key(), setting.signed_in().await.key());
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    // An app that refreshes in a loop, in several tabs, and goes on when it is told to try later.
+    let tabs: Vec<_> = (0..6)
+        .map(|tab| {
+            let engine = setting.engine.clone();
+            let key = if tab % 2 == 0 { on_the_wire } else { idle };
+            tokio::spawn(async move {
+                loop {
+                    if let Err(RefreshError::TryLater(TryLater { failure, .. })) = engine.refresh(key, DEADLINE).await {
+                        assert_eq!(failure.code(), "interrupted");
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+        })
+        .collect();
+    while setting.provider.on_the_wire() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let stopping = setting.engine.clone();
+    let stopping = tokio::spawn(async move { stopping.finish().await });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!stopping.is_finished(), "it waits for what is on the wire");
+    setting.provider.wire.add_permits(100);
+    stopping.await.unwrap();
+    for key in [on_the_wire, idle] {
+        assert_eq!(setting.open(key).await.generation(), 2, "landed, and saved");
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(setting.provider.presented().len(), 2, "and nothing was sent after that");
+    assert_eq!(setting.engine.refreshes_under_way(), 0);
+    assert!(tabs.iter().all(|tab| !tab.is_finished()), "nobody was told anything else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stops_waits_for_no_other_and_leaves_no_intent() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let first = spawn_refresh(&setting, key);
+    while setting.provider.on_the_wire() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let other = setting.another_engine();
+    let waiting = other.clone();
+    let waiting = tokio::spawn(async move { waiting.refresh(key, DEADLINE).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = tokio::time::Instant::now();
+    other.finish().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "its flight waited for another engine's: {:?}", began.elapsed());
+    assert_eq!(failure_code(waiting.await.unwrap()), "interrupted");
+    setting.provider.wire.add_permits(100);
+    first.await.unwrap().unwrap();
+    assert_eq!(setting.provider.presented(), ["refresh-1"]);
+    assert!(matches!(other.open(key).await.unwrap(), Opened::Open(_)), "sessions are served to the last");
+}
+
 #[tokio::test]
 async fn a_caller_waits_for_its_own_deadline_and_no_longer() {
     let setting = Setting::new();

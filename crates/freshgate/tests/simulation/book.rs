@@ -28,6 +28,9 @@ const REFUSED_TIMES: usize = 3;
 /// … for this long, as far as the clocks of engines agree on it.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
+/// What an engine had decided to send before it was told to stop is on the wire by then.
+const BEGUN: Duration = Duration::from_millis(250);
+
 pub(crate) struct Book {
     world: Arc<World>,
     pages: Mutex<Pages>,
@@ -185,6 +188,28 @@ impl Book {
         if let Some(rotated) = rotated {
             let unsaved = Unsaved { token: rotated.to_owned(), by: presentation.by, at: Instant::now() };
             pages.unsaved.push(unsaved);
+        }
+    }
+
+    /// An engine that was told to stop at `told` says that it has finished.
+    pub(crate) fn finished(&self, engine: Owner, told: Instant) {
+        let pages = self.pages();
+        if self.world.stood_still_since(engine, told) || self.world.store_failures(engine, told) > 0 {
+            return;
+        }
+        let flying = pages.presentations.iter().find(|sent| sent.by == engine && sent.state == Fate::Flying);
+        let unsaved = pages.unsaved.iter().find(|unsaved| unsaved.by == engine);
+        if let Some(token) = flying.map(|sent| &sent.token).or(unsaved.map(|unsaved| &unsaved.token)) {
+            let what = format!("engine {engine} has finished, and {token} is under way");
+            self.world.broken("what is on the wire lands before an engine stops", what);
+        }
+        let late = |sent: &&Presentation| sent.by == engine && sent.at > told + BEGUN;
+        if let Some(sent) = pages.presentations.iter().find(late) {
+            let is_repeated = |earlier: &&Presentation| earlier.token == sent.token && earlier.by == engine && earlier.at <= told + BEGUN;
+            if !pages.presentations.iter().any(|earlier| is_repeated(&earlier)) {
+                let what = format!("engine {engine} sent {} after it was told to stop", sent.token);
+                self.world.broken("an engine that stops begins nothing", what);
+            }
         }
     }
 

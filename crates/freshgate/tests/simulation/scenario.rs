@@ -36,6 +36,8 @@ use crate::{
 const SLACK: Duration = Duration::from_millis(100);
 /// An engine learns of what others end within this.
 const EVERYWHERE_WITHIN: Duration = Duration::from_secs(8);
+/// An engine that is told to stop has finished within this.
+const FINISHED_WITHIN: Duration = Duration::from_secs(46);
 /// A run in which something waits for ever is stopped.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
@@ -119,6 +121,8 @@ struct Running {
     owner: Owner,
     engine: Engine,
     skew: Arc<SkewedClock>,
+    /// Stops what the engine does of itself.
+    stop: CancellationToken,
 }
 
 impl Running {
@@ -237,9 +241,9 @@ impl Scenario {
         let stop = CancellationToken::new();
         world.executor.spawn(owner, Box::pin(engine.clone().refresh_ahead(stop.clone())));
         world.executor.spawn(owner, Box::pin(engine.clone().keep_house(stop.clone())));
-        world.executor.spawn(owner, Box::pin(engine.clone().watch_neighbours(stop)));
+        world.executor.spawn(owner, Box::pin(engine.clone().watch_neighbours(stop.clone())));
         world.note(|| format!("engine {owner} starts, its clock off by {skew} ms"));
-        Running { owner, engine, skew: clock }
+        Running { owner, engine, skew: clock, stop }
     }
 
     fn is_killed(&self, owner: Owner) {
@@ -375,6 +379,9 @@ impl Scenario {
             let running = self.some_engine();
             world.stand_still(running.owner, world.chance.millis(500, 40_000));
         }
+        if world.fault("engine stopped in order", world.dealt.stops) {
+            self.stop(self.some_engine());
+        }
         match world.chance.below(100) {
             0..=54 => self.call(true, key, family),
             55..=74 => self.call(false, key, family),
@@ -405,6 +412,27 @@ impl Scenario {
                 }
             }
         }
+    }
+
+    /// An engine is told to stop, as at an update. Callers go on asking it until it is gone.
+    fn stop(self: &Arc<Self>, running: Running) {
+        let (this, world, owner) = (self.clone(), self.world.clone(), running.owner);
+        world.note(|| format!("engine {owner} is told to stop"));
+        world.executor.spawn(
+            owner,
+            Box::pin(async move {
+                let began = Instant::now();
+                running.engine.finish().await;
+                running.stop.cancel();
+                this.world.note(|| format!("engine {owner} has finished"));
+                let took = began.elapsed();
+                if took > FINISHED_WITHIN && !this.world.stood_still_since(owner, began) {
+                    this.world.broken("a stop is bounded", format!("engine {owner} took {took:?}"));
+                }
+                this.book.finished(owner, began);
+                this.world.executor.light_fuse(owner, 0);
+            }),
+        );
     }
 
     fn begin(&self, owner: Owner, what: String) -> u64 {

@@ -46,6 +46,7 @@ pub(crate) struct Dealt {
     pub(crate) crashes: u64,
     pub(crate) freezes: u64,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) stops: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,7 @@ impl Dealt {
             crashes: chance.pick(&[0, 5, 15]),
             freezes: chance.pick(&[0, 0, 8]),
             idle_timeout: chance.pick(&[None, None, Some(600)]).map(Duration::from_secs),
+            stops: chance.pick(&[0, 0, 10]),
         }
     }
 }
