@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Engine, Record, RefreshError,
     flights::Ask,
-    not_before,
     record::RefreshState,
     refresh::{LEASE, within},
     sessions::Lookup,
@@ -145,7 +144,15 @@ impl Engine {
         if record.refresh.is_unsettled() {
             return self.settle_at(&record.refresh);
         }
-        refresh_at(record, self.0.policy.min_validity).unwrap_or_else(|| self.never_due())
+        self.refresh_at(record).unwrap_or_else(|| self.never_due())
+    }
+
+    /// When to refresh a session ahead. `None`: its tokens cannot be renewed, or outlive it.
+    fn refresh_at(&self, record: &Record) -> Option<Timestamp> {
+        record.refresh_token.as_ref()?;
+        record.tokens.expires_at.filter(|expires_at| *expires_at < record.ends_at)?;
+        let not_before = self.usable_from(record).max(record.refresh.not_before);
+        freshness::refresh_ahead_at(&record.tokens, record.key, self.0.policy.min_validity, not_before)
     }
 
     /// When to find out what became of a refresh token that may have been used: as soon as it may be sent again, and nobody
@@ -162,14 +169,6 @@ impl Engine {
     fn never_due(&self) -> Timestamp {
         self.0.clock.now() + self.0.policy.active_for.max(SHORTEST_PAUSE)
     }
-}
-
-/// When to refresh a session ahead. `None`: its tokens cannot be renewed, or outlive it.
-fn refresh_at(record: &Record, min_validity: Duration) -> Option<Timestamp> {
-    record.refresh_token.as_ref()?;
-    record.tokens.expires_at.filter(|expires_at| *expires_at < record.ends_at)?;
-    let not_before = not_before::usable_from(record).max(record.refresh.not_before);
-    freshness::refresh_ahead_at(&record.tokens, record.key, min_validity, not_before)
 }
 
 /// Whether it is time for a refresh ahead: never later than for anybody who asks unforced.

@@ -272,7 +272,10 @@ impl Engine {
         self.0.tasks.close();
         if tokio::time::timeout(FINISH_PATIENCE, self.0.tasks.wait()).await.is_err() {
             let refreshes = self.refreshes_under_way();
-            tracing::error!(refreshes, "not all refreshes under way have landed, and their tokens may be lost");
+            tracing::error!(
+                refreshes,
+                "not all refreshes under way have landed, and their tokens may be lost"
+            );
         }
     }
 }

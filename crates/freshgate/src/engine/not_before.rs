@@ -4,17 +4,39 @@
 //! (`nbf`, RFC 7519 section 4.1.5). A token's content is none of a client's business otherwise; but one that is sent too
 //! early is refused, and must not be taken for one that is over.
 
+use std::time::Duration;
+
 use freshgate_oidc::{Secret, Timestamp};
 
-use super::record::Record;
+use super::{Engine, record::Record};
 
-/// From when on the provider takes a session's refresh token. `None`: the token says nothing of it.
-///
-/// Not later than the access token ends: whatever is meant by a token that is good only after that, nothing is gained by
-/// waiting.
-pub(super) fn usable_from(record: &Record) -> Option<Timestamp> {
-    let from = said_in(record.refresh_token.as_ref()?)?;
-    Some(record.tokens.expires_at.map_or(from, |expires_at| from.min(expires_at)))
+/// What lies further ahead is no time that anybody meant, such as one in milliseconds.
+const FURTHEST: Duration = Duration::from_secs(366 * 86_400);
+
+impl Engine {
+    /// From when on a session's refresh token is sent. `None`: it says nothing of that.
+    ///
+    /// That is when it says, by our clock. Once the access token is over there is nothing to lose by asking, and the
+    /// provider's clock may be ahead of ours: then it is sent earlier, by the leeway that clocks have.
+    pub(super) fn usable_from(&self, record: &Record) -> Option<Timestamp> {
+        let said = said_by(record, self.0.clock.now())?;
+        let earliest = said - self.leeway(record);
+        Some(record.tokens.expires_at.map_or(said, |expires_at| expires_at.clamp(earliest, said)))
+    }
+
+    /// Whether a token that was sent then may have come too early, by the provider's clock. Its refusal says nothing more.
+    pub(super) fn may_be_too_early(&self, record: &Record, sent_at: Timestamp) -> bool {
+        said_by(record, sent_at).is_some_and(|said| sent_at < said + self.leeway(record))
+    }
+
+    fn leeway(&self, record: &Record) -> Duration {
+        let provider = self.0.providers.get(&record.provider);
+        provider.map_or(Duration::ZERO, |provider| provider.config().clock_leeway)
+    }
+}
+
+fn said_by(record: &Record, now: Timestamp) -> Option<Timestamp> {
+    said_in(record.refresh_token.as_ref()?).filter(|said| *said < now + FURTHEST)
 }
 
 fn said_in(refresh_token: &Secret) -> Option<Timestamp> {

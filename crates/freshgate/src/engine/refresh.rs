@@ -31,7 +31,6 @@ use super::{
     flights::{Ask, Crew},
     history::{HistoryEntry, HistoryEvent},
     idle,
-    not_before,
     process::Process,
     record::{Lease, Record, WithoutWords},
     sessions::{EndedAt, Lookup, Replaced},
@@ -274,13 +273,15 @@ impl Engine {
                 // New, and too short-lived for the wish all the same: it is the best there is.
                 return Ok((FreshSession { session }, outcome));
             }
-            if lives && not_before::usable_from(&session.0).is_some_and(|from| now < from) {
+            if lives && self.usable_from(&session.0).is_some_and(|from| now < from) {
                 // It cannot be renewed yet, and it serves until it can.
                 return Ok((FreshSession { session }, outcome));
             }
             outcome = match self.fly(key, Ask::IfExpiring(validity)).await {
                 Ok(landed) => landed.outcome,
-                Err(RefreshError::TryLater(TryLater { failure: RefreshFailure::NotYetValid, .. })) if lives => {
+                Err(RefreshError::TryLater(TryLater { failure: RefreshFailure::NotYetValid, .. }))
+                    if lives =>
+                {
                     return Ok((FreshSession { session }, outcome));
                 }
                 Err(error) => return Err(error),
@@ -522,7 +523,7 @@ impl Flight<'_> {
                 };
                 Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()).into()).await)
             }
-            TokenOutcome::Refused(_) if self.may_be_too_early(provider, &held.record, sent_at) => {
+            TokenOutcome::Refused(_) if self.engine.may_be_too_early(&held.record, sent_at) => {
                 Err(self.settle_failed(held, RefreshFailure::NotYetValid.into()).await)
             }
             TokenOutcome::Refused(error) => Err(self.refused(provider, held, error).await),
@@ -574,12 +575,6 @@ impl Flight<'_> {
         self.end(held, reason).await
     }
 
-    /// Whether a token was sent so soon after it became good that it may not have been by the provider's clock.
-    fn may_be_too_early(&self, provider: &Provider, record: &Record, sent_at: Timestamp) -> bool {
-        let leeway = provider.config().clock_leeway;
-        not_before::usable_from(record).is_some_and(|from| sent_at < from + leeway)
-    }
-
     /// Decides on the session as the store has it now, and takes the lease: from then on only this flight sends the
     /// refresh token. Waits while another engine's flight has it, and for its turn to ask the provider.
     ///
@@ -594,14 +589,19 @@ impl Flight<'_> {
         let mut tries = Tries::default();
         let mut lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
         loop {
-            if stopping.is_cancelled() {
-                return Err(RefreshError::interrupted());
-            }
             let (record, revision) = match lookup {
                 Lookup::Live(record, revision) => (record, revision),
                 Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason)),
                 Lookup::Unknown => return Err(RefreshError::NotSignedIn),
             };
+            if stopping.is_cancelled() {
+                let is_ours = |lease: &Lease| lease.holder == self.holder;
+                if record.refresh.lease.as_ref().is_some_and(is_ours) {
+                    // The store said that it was not written.
+                    self.give_back(Held { record, revision }).await;
+                }
+                return Err(RefreshError::interrupted());
+            }
             let now = self.engine.0.clock.now();
             if let Some(over) = idle::over(&record, now, &self.engine.0.policy) {
                 let ended = self.engine.end_over(&record, revision, over.reason).await;
@@ -673,7 +673,7 @@ impl Flight<'_> {
                 let retry_after = not_before.saturating_since(now);
                 return Err(TryLater { retry_after, failure: RefreshFailure::BackingOff }.into());
             }
-            if let Some(from) = not_before::usable_from(&record)
+            if let Some(from) = self.engine.usable_from(&record)
                 && now < from
             {
                 let retry_after = from.saturating_since(now);
@@ -682,7 +682,8 @@ impl Flight<'_> {
             if let Some(provider) = provider
                 && turn.is_none()
             {
-                let Some(taken) = stopping.run_until_cancelled(provider.take_turn(self.spread())).await else {
+                let Some(taken) = stopping.run_until_cancelled(provider.take_turn(self.spread())).await
+                else {
                     return Err(RefreshError::interrupted());
                 };
                 turn = Some(taken.map_err(no_turn)?);
@@ -692,6 +693,7 @@ impl Flight<'_> {
             }
             refresh.lease = Some(Lease {
                 holder: self.holder.clone(),
+                process: self.engine.0.process.clone(),
                 since: now,
                 settled: false,
                 renewals: 0,

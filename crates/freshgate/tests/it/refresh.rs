@@ -143,7 +143,9 @@ async fn an_engine_that_stops_lands_what_is_on_the_wire_and_begins_nothing() {
             let key = if tab % 2 == 0 { on_the_wire } else { idle };
             tokio::spawn(async move {
                 loop {
-                    if let Err(RefreshError::TryLater(TryLater { failure, .. })) = engine.refresh(key, DEADLINE).await {
+                    if let Err(RefreshError::TryLater(TryLater { failure, .. })) =
+                        engine.refresh(key, DEADLINE).await
+                    {
                         assert_eq!(failure.code(), "interrupted");
                     }
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -184,7 +186,11 @@ async fn an_engine_that_stops_waits_for_no_other_and_leaves_no_intent() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let began = tokio::time::Instant::now();
     other.finish().await;
-    assert!(began.elapsed() < Duration::from_secs(1), "its flight waited for another engine's: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "its flight waited for another engine's: {:?}",
+        began.elapsed()
+    );
     assert_eq!(failure_code(waiting.await.unwrap()), "interrupted");
     setting.provider.wire.add_permits(100);
     first.await.unwrap().unwrap();
@@ -299,7 +305,11 @@ async fn a_refresh_token_that_is_not_good_yet_is_not_sent() {
     }
     let read = async || setting.engine.fresh(key, Some(Duration::from_secs(60)), DEADLINE).await;
     let (session, outcome) = read().await.unwrap();
-    assert_eq!((session.access_token().expose(), outcome), ("access-1", RefreshOutcome::NotNeeded), "it lives");
+    assert_eq!(
+        (session.access_token().expose(), outcome),
+        ("access-1", RefreshOutcome::NotNeeded),
+        "it lives"
+    );
     assert_eq!(setting.provider.presented().len(), 0);
     setting.clock.advance(Duration::from_secs(20));
     let (session, outcome) = read().await.unwrap();
@@ -320,7 +330,11 @@ async fn a_refusal_that_may_have_come_too_early_ends_nothing() {
     setting.provider.next_token_act(refused());
     let (session, outcome) =
         setting.engine.fresh(key, Some(Duration::from_secs(60)), DEADLINE).await.unwrap();
-    assert_eq!((session.access_token().expose(), outcome), ("access-1", RefreshOutcome::NotNeeded), "it lives");
+    assert_eq!(
+        (session.access_token().expose(), outcome),
+        ("access-1", RefreshOutcome::NotNeeded),
+        "it lives"
+    );
     // No clock is as far behind as that.
     setting.clock.advance(Duration::from_secs(18));
     setting.provider.next_token_act(refused());

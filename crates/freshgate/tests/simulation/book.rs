@@ -42,6 +42,25 @@ struct Pages {
     unsaved: Vec<Unsaved>,
     rows: BTreeMap<SessionKey, Held>,
     families: BTreeMap<SessionKey, u64>,
+    /// Since when the refresh token of a session may have been used without anybody knowing.
+    in_doubt: BTreeMap<SessionKey, Instant>,
+}
+
+impl Pages {
+    /// What the store holds of the session that a token is of.
+    fn held_of(&self, token: &str) -> Option<&Held> {
+        let (key, _) = self.families.iter().find(|(_, of)| **of == family(token))?;
+        self.rows.get(key)
+    }
+
+    /// Whether the store still wants a token: it is good, and what it holds in its place is not.
+    fn are_without(&self, unsaved: &Unsaved, good: impl Fn(&str) -> bool) -> bool {
+        let wanted = match self.held_of(&unsaved.token) {
+            Some(Held::Live(row)) => !good(&row.refresh_token),
+            Some(Held::Ended(..)) | None => false,
+        };
+        wanted && good(&unsaved.token)
+    }
 }
 
 struct Presentation {
@@ -192,20 +211,23 @@ impl Book {
     }
 
     /// An engine that was told to stop at `told` says that it has finished.
-    pub(crate) fn finished(&self, engine: Owner, told: Instant) {
+    pub(crate) fn finished(&self, engine: Owner, told: Instant, good: impl Fn(&str) -> bool) {
         let pages = self.pages();
         if self.world.stood_still_since(engine, told) || self.world.store_failures(engine, told) > 0 {
             return;
         }
         let flying = pages.presentations.iter().find(|sent| sent.by == engine && sent.state == Fate::Flying);
-        let unsaved = pages.unsaved.iter().find(|unsaved| unsaved.by == engine);
+        let is_lost = |unsaved: &&Unsaved| unsaved.by == engine && pages.are_without(unsaved, &good);
+        let unsaved = pages.unsaved.iter().find(is_lost);
         if let Some(token) = flying.map(|sent| &sent.token).or(unsaved.map(|unsaved| &unsaved.token)) {
             let what = format!("engine {engine} has finished, and {token} is under way");
             self.world.broken("what is on the wire lands before an engine stops", what);
         }
         let late = |sent: &&Presentation| sent.by == engine && sent.at > told + BEGUN;
         if let Some(sent) = pages.presentations.iter().find(late) {
-            let is_repeated = |earlier: &&Presentation| earlier.token == sent.token && earlier.by == engine && earlier.at <= told + BEGUN;
+            let is_repeated = |earlier: &&Presentation| {
+                earlier.token == sent.token && earlier.by == engine && earlier.at <= told + BEGUN
+            };
             if !pages.presentations.iter().any(|earlier| is_repeated(&earlier)) {
                 let what = format!("engine {engine} sent {} after it was told to stop", sent.token);
                 self.world.broken("an engine that stops begins nothing", what);
@@ -219,6 +241,11 @@ impl Book {
             let what = format!("engine {by} lives, and dropped its request with {token}");
             self.world.broken("a request under way is not cancelled", what);
         }
+    }
+
+    /// For how long the refresh token of a session has been one that may have been used.
+    pub(crate) fn in_doubt_for(&self, key: SessionKey) -> Duration {
+        self.pages().in_doubt.get(&key).map_or(Duration::ZERO, Instant::elapsed)
     }
 
     pub(crate) fn row(&self, key: SessionKey) -> Option<Held> {
@@ -253,6 +280,11 @@ impl Book {
             _ => {}
         }
         pages.unsaved.retain(|unsaved| unsaved.token != row.refresh_token);
+        if row.may_be_lost {
+            pages.in_doubt.entry(key).or_insert_with(Instant::now);
+        } else {
+            pages.in_doubt.remove(&key);
+        }
         pages.rows.insert(key, Held::Live(row));
     }
 
@@ -355,17 +387,7 @@ impl Book {
         }
         let unsaved = std::mem::take(&mut pages.unsaved);
         for unsaved in unsaved {
-            let held = pages
-                .families
-                .iter()
-                .find(|(_, of)| **of == family(&unsaved.token))
-                .and_then(|(key, _)| pages.rows.get(key));
-            let settled = match held {
-                Some(Held::Live(row)) => good(&row.refresh_token),
-                Some(Held::Ended(..)) | None => true,
-            };
-            let gone = !good(&unsaved.token);
-            if settled || gone || self.world.is_dead(unsaved.by) {
+            if !pages.are_without(&unsaved, &good) || self.world.is_dead(unsaved.by) {
                 continue;
             }
             if unsaved.at.elapsed() < SAVED_WITHIN || self.world.stood_still_since(unsaved.by, unsaved.at) {
@@ -373,10 +395,11 @@ impl Book {
                 continue;
             }
             let what = format!(
-                "{} reached engine {} {:.0} s ago; the store has {held:?}",
+                "{} reached engine {} {:.0} s ago; the store has {:?}",
                 unsaved.token,
                 unsaved.by,
-                unsaved.at.elapsed().as_secs_f64()
+                unsaved.at.elapsed().as_secs_f64(),
+                pages.held_of(&unsaved.token)
             );
             self.world.broken("no rotated token that reached us is lost", what);
         }

@@ -38,6 +38,8 @@ const SLACK: Duration = Duration::from_millis(100);
 const EVERYWHERE_WITHIN: Duration = Duration::from_secs(8);
 /// An engine that is told to stop has finished within this.
 const FINISHED_WITHIN: Duration = Duration::from_secs(46);
+/// What became of a refresh token is found out within this, once all is well.
+const FOUND_OUT_WITHIN: Duration = Duration::from_secs(60);
 /// A run in which something waits for ever is stopped.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
@@ -308,16 +310,23 @@ impl Scenario {
         }
         // Somebody looks at every session from now on.
         let sessions = self.state().sessions.clone();
-        let tabs: Vec<_> =
-            running.iter().flat_map(|running| sessions.iter().map(|(key, _)| running.engine.hold(*key))).collect();
+        let tabs: Vec<_> = running
+            .iter()
+            .flat_map(|running| sessions.iter().map(|(key, _)| running.engine.hold(*key)))
+            .collect();
         // Leases of the dead run out, and so does every backoff.
         tokio::time::sleep(Duration::from_secs(100)).await;
-        if dealt.ahead && !tabs.is_empty() {
+        // A refusal without a word is believed only after a while, and when the clocks were set right what was planned by
+        // them is due at the wrong time.
+        let is_kept_fresh = dealt.ahead && !dealt.without_words && dealt.skew != Skew::Beyond;
+        if is_kept_fresh && !tabs.is_empty() {
             self.check_settled();
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
-        if dealt.ahead {
-            for running in &running {
+        // Whose clock is behind hears of a not-before too late to use it.
+        if is_kept_fresh && (dealt.not_before.is_none() || dealt.skew == Skew::None) {
+            // One that was told to stop before the faults ended has stopped since.
+            for running in running.iter().filter(|running| !world.is_dead(running.owner)) {
                 self.check_fresh(running).await;
             }
         }
@@ -336,7 +345,7 @@ impl Scenario {
     fn check_settled(&self) {
         for (key, family) in self.state().sessions.clone() {
             if let Some(Held::Live(row)) = self.book.row(key)
-                && row.may_be_lost
+                && self.book.in_doubt_for(key) > FOUND_OUT_WITHIN
             {
                 let what = format!("family {family} is active, and {} may still be lost", row.refresh_token);
                 self.world.broken("what is in doubt is found out", what);
@@ -346,10 +355,12 @@ impl Scenario {
 
     /// An active session never expires.
     async fn check_fresh(&self, running: &Running) {
-        for (key, family) in self.state().sessions.clone() {
+        let sessions = self.state().sessions.clone();
+        for (key, family) in sessions {
             let Ok(Opened::Open(session)) = running.engine.open(key).await else { continue };
             if session.tokens().expires_at.is_some_and(|at| at <= running.skew.now()) {
-                let what = format!("family {family} is active on engine {}, and its token is over", running.owner);
+                let what =
+                    format!("family {family} is active on engine {}, and its token is over", running.owner);
                 self.world.broken("active sessions are fresh", what);
             }
         }
@@ -429,7 +440,7 @@ impl Scenario {
                 if took > FINISHED_WITHIN && !this.world.stood_still_since(owner, began) {
                     this.world.broken("a stop is bounded", format!("engine {owner} took {took:?}"));
                 }
-                this.book.finished(owner, began);
+                this.book.finished(owner, began, |token| this.provider.is_good(token));
                 this.world.executor.light_fuse(owner, 0);
             }),
         );
@@ -721,6 +732,13 @@ impl Scenario {
                 }
                 // Whether rightly so was checked when the end was written.
                 Err(RefreshError::SignInAgain(_)) => return,
+                // Kept fresh by what is refreshed ahead, and never good for a forced caller.
+                Err(RefreshError::TryLater(later))
+                    if later.failure.code() == "not_yet_valid"
+                        && running.engine.fresh(key, None, Duration::from_secs(60)).await.is_ok() =>
+                {
+                    return;
+                }
                 Err(RefreshError::TryLater(later)) => {
                     last = format!("try later, {}", later.failure.code());
                     tokio::time::sleep(later.retry_after + Duration::from_secs(1)).await;
