@@ -38,7 +38,10 @@ elif do == "name":
 elif do == "refresh":
     before = st.user.name, st.user.tokens["access"]
     answer = st.user.refresh()
-    say(before=before, after=(st.user.name, st.user.tokens["access"]), answer=answer)
+    import freshgate
+
+    after = st.user.name, st.user.tokens["access"]
+    say(before=before, after=after, answer=answer, outcome=freshgate.last_refresh())
 elif do == "refresh-and-catch":
     import freshgate
 
@@ -47,6 +50,7 @@ elif do == "refresh-and-catch":
     except freshgate.FreshgateError as error:
         auth_error = isinstance(error, st.errors.StreamlitAuthError)
         say(error=type(error).__name__, reason=error.reason, retry_after=error.retry_after, auth_error=auth_error)
+    say(outcome=freshgate.last_refresh())
     say(signed_in=st.user.is_logged_in)
 elif do == "token":
     tokens = st.user.tokens

@@ -92,7 +92,7 @@ def test_refresh_shows_in_the_same_run(gate: FakeGate, app: App) -> None:
         assert said["before"] == ["Ada", old]
         assert said["after"] == ["Grace", gate.sessions[handle]["tokens"]["access"]]
         assert said["after"][1] != old
-        assert said["answer"] is None
+        assert (said["answer"], said["outcome"]) == (None, "refreshed")
         assert said["run"] == 2, "st.session_state is kept"
         assert page.stays_quiet(), "the page that asked is not run again"
 
@@ -138,14 +138,17 @@ def test_refresh_that_fails(gate: FakeGate, app: App, answer: tuple[int, dict[st
     gate.scripted["POST /v1/session/refresh"] = fails
     with app.open(handle) as page:
         run = page.run("refresh-and-catch")
-        assert run.said == {"run": 1, "do": "refresh-and-catch", "auth_error": True} | said  # type: ignore[operator]
+        outcome = answer[1]["error"]
+        expected = {"run": 1, "do": "refresh-and-catch", "auth_error": True, "outcome": outcome} | said  # type: ignore[operator]
+        assert run.said == expected
         assert page.stays_quiet(), "the script has its answer"
     assert gate.requests[-1].timeout == "3"
 
 
 def test_refresh_without_a_user(app: App) -> None:
     with app.open() as page:
-        assert page.run("refresh-and-catch").said["error"] == "NotSignedIn"
+        said = page.run("refresh-and-catch").said
+        assert (said["error"], said["outcome"]) == ("NotSignedIn", None)
 
 
 def test_an_unhandled_error_is_a_plain_sentence(gate: FakeGate, app: App) -> None:

@@ -77,6 +77,25 @@ def test_ended(sessions: Sessions, session: Session) -> None:
     assert tab.reruns == 1
 
 
+def test_a_change_that_cannot_be_read_is_read_later(gate: FakeGate, sessions: Sessions, session: Session) -> None:
+    other = sessions.open(gate.sign_in(name="Bob"))
+    other.read()
+    Follower(sessions).start()
+    gate.wait_for_stream()
+    wait_until(lambda: gate.asked("GET /v1/session", session.handle) >= 2)  # read anew as the stream opened
+    tab = FakeTab(user := SessionUser(session))
+    gate.scripted["GET /v1/session"] = lambda _: error(500, "internal")
+    gate.rotate(session.handle, name="Grace")
+    gate.rotate(other.handle)
+    wait_until(lambda: gate.asked("GET /v1/session", session.handle) >= 4)
+    assert tab.reruns == 0
+    gate.scripted.clear()
+    # No further event, and the stream stays.
+    wait_until(lambda: (generation(session), generation(other)) == (2, 2))
+    wait_until(lambda: tab.reruns == 1)
+    assert user["name"] == "Grace"
+
+
 def test_a_gate_that_comes_back_is_followed_again(gate: FakeGate, sessions: Sessions, session: Session) -> None:
     Follower(sessions).start()
     gate.wait_for_stream()

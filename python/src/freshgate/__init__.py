@@ -9,6 +9,8 @@ There is nothing to call: `freshgate run app.py` loads this package into the app
         st.login()
     except freshgate.TryLater as error:
         st.info(f"Try again in {error.retry_after:.0f} s")
+
+`freshgate.last_refresh()` says what came of the last one.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from freshgate._identity import last_refresh
     from freshgate.errors import FreshgateError, NoRefreshToken, NotSignedIn, SignInAgain, TryLater
 
 __version__ = "0.1.0"
 
-__all__ = ["FreshgateError", "NoRefreshToken", "NotSignedIn", "SignInAgain", "TryLater", "__version__"]
+__all__ = ["FreshgateError", "NoRefreshToken", "NotSignedIn", "SignInAgain", "TryLater", "__version__", "last_refresh"]
 
 
 def __getattr__(name: str) -> object:
     # On demand: the errors derive from Streamlit's where it is there, and loading that is slow and, at start-up, must
     # wait until the module path is in order.
+    if name == "last_refresh":
+        from freshgate import _identity
+
+        return _identity.last_refresh
     if name in __all__:
         from freshgate import errors
 

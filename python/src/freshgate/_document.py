@@ -22,6 +22,8 @@ class Document:
     expires_at: float | None
     #: From when on the gate must be asked for the tokens again. `None`: never.
     fresh_until: float | None
+    #: What came of asking: `refreshed`, `shared`, `not_needed`, … (docs/refresh.md). `None`: the gate is an older one.
+    outcome: str | None = None
 
     @property
     def subject(self) -> tuple[str, Any, Any]:
@@ -58,6 +60,7 @@ def parse(body: bytes, handle: str) -> Document:
         tokens=tokens,
         expires_at=_seconds(raw, "expires_at"),
         fresh_until=_seconds(raw, "fresh_until"),
+        outcome=outcome if isinstance(outcome := raw.get("outcome"), str) else None,
     )
 
 

@@ -87,28 +87,68 @@ class Follower:
             self._queue.put(handle)
 
     def _catch_up(self) -> None:
+        failed = _Failed()
         while True:
-            handle = self._queue.get()
+            try:
+                handle = self._queue.get(timeout=failed.wait())
+            except queue.Empty:
+                for handle, claims_changed in failed.take().items():
+                    self._read_again(handle, claims_changed=claims_changed)
+                continue
             with self._lock:
                 claims_changed = self._due.pop(handle)
-            self._catch_up_with(handle, claims_changed=claims_changed)
+            if self._catch_up_with(handle, claims_changed=claims_changed):
+                failed.recovered()
+            else:
+                failed.add(handle, claims_changed=claims_changed)
 
-    def _catch_up_with(self, handle: str, *, claims_changed: bool) -> None:
+    def _catch_up_with(self, handle: str, *, claims_changed: bool) -> bool:
+        """Whether the session is as the gate has it, as far as anybody here uses it."""
         session = self._sessions.get(handle)
         if session is None:
-            return
+            return True
         try:
             session.read()
         except SignInAgain:
             _show(session)
         except FreshgateError as error:
-            # Kept as it is: reads of its tokens ask for themselves, and the next `ready` brings everything.
-            _LOGGER.debug("A changed session could not be read (%s).", error.reason)
+            _LOGGER.debug("A changed session could not be read (%s). Trying again.", error.reason)
+            return False
         except Exception:
-            _LOGGER.exception("A changed session could not be read.")
+            _LOGGER.exception("A changed session could not be read. Trying again.")
+            return False
         else:
             if claims_changed:
                 _show(session)
+        return True
+
+
+class _Failed:
+    """Sessions that could not be read: all of them are tried again after a pause, which grows while that fails, too."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, bool] = {}
+        self._pause = _SHORTEST_PAUSE
+        self._again_at = 0.0
+
+    def add(self, handle: str, *, claims_changed: bool) -> None:
+        if not self._handles:
+            self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._handles[handle] = claims_changed or self._handles.get(handle, False)
+
+    def wait(self) -> float | None:
+        """For how long others may come first. `None`: for ever."""
+        return max(0.0, self._again_at - time.monotonic()) if self._handles else None
+
+    def take(self) -> dict[str, bool]:
+        taken, self._handles = self._handles, {}
+        return taken
+
+    def recovered(self) -> None:
+        """A session could be read: the gate answers again."""
+        if not self._handles:
+            self._pause = _SHORTEST_PAUSE
 
 
 def _is_known(session: Session, generation: object) -> bool:

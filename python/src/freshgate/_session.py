@@ -69,6 +69,12 @@ class Session:
         self._users: list[weakref.ref[SessionUser]] = []
         self._flights: dict[str, _Flight] = {}
         self._ask_again_at = 0.0
+        self._last_refresh: str | None = None
+
+    @property
+    def last_refresh(self) -> str | None:
+        """What came of the last question for fresh tokens. `None`: none has been asked yet."""
+        return self._last_refresh
 
     @property
     def state(self) -> State:
@@ -164,7 +170,7 @@ class Session:
             known = self.document()
             if known is not document and known.is_fresh(time.time()):
                 return known
-            return self._ask(lambda: self._api.fresh(self.handle, wait))
+            return self._ask_for_fresh(lambda: self._api.fresh(self.handle, wait))
 
         try:
             newest = self._shared("tokens", ask, wait)
@@ -186,7 +192,19 @@ class Session:
         state = self.state
         if isinstance(state, Ended):
             raise SignInAgain(state.reason)
-        return self._ask(lambda: self._api.refresh(self.handle, timeout))
+        return self._ask_for_fresh(lambda: self._api.refresh(self.handle, timeout))
+
+    def _ask_for_fresh(self, question: Callable[[], Document]) -> Document:
+        def ask() -> Document:
+            try:
+                document = question()
+            except FreshgateError as error:
+                self._last_refresh = error.outcome
+                raise
+            self._last_refresh = document.outcome
+            return document
+
+        return self._ask(ask)
 
     def _ask(self, question: Callable[[], Document]) -> Document:
         try:

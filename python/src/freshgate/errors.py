@@ -37,6 +37,8 @@ class FreshgateError(_Root):
     reason: str | None = None
     #: After how many seconds it makes sense to try again. `None`: trying again does not help.
     retry_after: float | None = None
+    #: What `freshgate.last_refresh()` calls it.
+    outcome: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles as it stands: the constructors take other arguments than the message.
@@ -58,7 +60,7 @@ class NotSignedIn(FreshgateError):
 class NoRefreshToken(FreshgateError):
     """The provider gave no refresh token. The session lives on until its access token ends."""
 
-    reason = "no_refresh_token"
+    reason = outcome = "no_refresh_token"
 
     def __init__(self) -> None:
         super().__init__(
@@ -69,6 +71,8 @@ class NoRefreshToken(FreshgateError):
 
 class SignInAgain(FreshgateError):
     """The session is over: only a new sign-in helps. `reason` says what ended it."""
+
+    outcome = "sign_in_again"
 
     def __init__(self, reason: str) -> None:
         because = _PLAIN_REASONS.get(reason)
@@ -82,6 +86,8 @@ class SignInAgain(FreshgateError):
 
 class TryLater(FreshgateError):
     """The provider or the gate cannot be asked now. The session is kept: try again after `retry_after` seconds."""
+
+    outcome = "try_later"
 
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__("Your sign-in cannot be checked right now. Try again in a moment.")
