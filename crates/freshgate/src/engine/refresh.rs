@@ -842,6 +842,8 @@ impl Flight<'_> {
         if rotated.is_none() && !held.record.refresh.may_have_been_used() {
             return Ok(held);
         }
+        // Where nothing rotates there is nothing that could be lost, and tokens that are newer may be in place by now.
+        let fence = if rotated.is_some() { Fence::RefreshToken } else { Fence::Generation };
         let mut give_up: Option<Instant> = None;
         let mut pause = FIRST_BACKOFF;
         loop {
@@ -849,7 +851,7 @@ impl Flight<'_> {
             if self.engine.0.stopping.is_cancelled() {
                 give_up.get_or_insert_with(|| Instant::now() + LAST_SAVE_PATIENCE);
             }
-            let saved = self.try_update(held, Fence::RefreshToken, |record| {
+            let saved = self.try_update(held, fence, |record| {
                 if let Some(rotated) = rotated {
                     record.refresh_token = Some(rotated.clone());
                 }
@@ -885,7 +887,9 @@ impl Flight<'_> {
     async fn read_again(&self, held: Held, rotated: Option<&Secret>) -> Held {
         match self.engine.0.sessions.read_store(self.key).await {
             Ok(Lookup::Live(record, revision))
-                if rotated.is_some() && record.refresh_token.as_ref() == rotated =>
+                if rotated.is_some()
+                    && record.refresh_token.as_ref() == rotated
+                    && record.generation == held.record.generation =>
             {
                 Held { record, revision }
             }

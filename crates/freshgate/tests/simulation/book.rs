@@ -66,6 +66,8 @@ impl Pages {
 struct Presentation {
     token: String,
     by: Owner,
+    /// When it was decided. Who stands still between that and sending is rightly taken for dead.
+    decided: Instant,
     at: Instant,
     state: Fate,
 }
@@ -89,6 +91,8 @@ pub(crate) enum Fate {
 struct Unsaved {
     token: String,
     by: Owner,
+    /// When it was decided to ask for it.
+    decided: Instant,
     at: Instant,
 }
 
@@ -155,6 +159,7 @@ impl Book {
         pages.presentations.push(Presentation {
             token: token.to_owned(),
             by,
+            decided,
             at: Instant::now(),
             state: Fate::Flying,
         });
@@ -205,8 +210,8 @@ impl Book {
         let presentation = &mut pages.presentations[presentation];
         presentation.state = fate;
         if let Some(rotated) = rotated {
-            let unsaved = Unsaved { token: rotated.to_owned(), by: presentation.by, at: Instant::now() };
-            pages.unsaved.push(unsaved);
+            let (by, decided) = (presentation.by, presentation.decided);
+            pages.unsaved.push(Unsaved { token: rotated.to_owned(), by, decided, at: Instant::now() });
         }
     }
 
@@ -268,6 +273,10 @@ impl Book {
             Some(Held::Live(before)) if serial(&row.refresh_token) < serial(&before.refresh_token) => {
                 let what = format!("{} was written over {}", row.refresh_token, before.refresh_token);
                 self.world.broken("a newer refresh token is not overwritten", what);
+            }
+            Some(Held::Live(before)) if serial(&row.access_token) < serial(&before.access_token) => {
+                let what = format!("{} was written over {}", row.access_token, before.access_token);
+                self.world.broken("an answer is not put over a newer one", what);
             }
             Some(Held::Live(before)) if row.generation < before.generation => {
                 let what = format!("generation {} after {}", row.generation, before.generation);
@@ -361,9 +370,9 @@ impl Book {
         let flying = pages
             .presentations
             .iter()
-            .find(|sent| sent.token == token && sent.state == Fate::Flying && at_work(sent.by, sent.at));
+            .find(|sent| sent.token == token && sent.state == Fate::Flying && at_work(sent.by, sent.decided));
         let in_hand = pages.unsaved.iter().find(|held| {
-            family(&held.token) == family(token) && good(&held.token) && at_work(held.by, held.at)
+            family(&held.token) == family(token) && good(&held.token) && at_work(held.by, held.decided)
         });
         let other = flying.map(|sent| sent.by).or(in_hand.map(|held| held.by));
         if let Some(other) = other {

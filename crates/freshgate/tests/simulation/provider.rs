@@ -500,6 +500,16 @@ impl Wire {
             format!("wire: engine {by} has the answer to {token}: {what}")
         });
         self.book.settled(presentation, fate, rotated);
+        if self.world.fault("stands still with the answer in hand", self.world.dealt.freezes) {
+            if let Some(rotated) = rotated
+                && self.world.chance.percent(50)
+            {
+                self.world.wake_at_use_of(rotated, by);
+            }
+            // For long enough that another takes it for dead, and gets an answer that is newer.
+            self.world.stand_still(by, self.world.chance.millis(10_000, 60_000));
+            give_way(1).await;
+        }
         met
     }
 }
