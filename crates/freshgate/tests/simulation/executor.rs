@@ -110,6 +110,22 @@ impl Executor {
         drop(dead);
     }
 
+    /// Drops everything that anybody does: the run is over, and what is held by a task that holds it would stay for ever.
+    pub(crate) fn clear(&self) {
+        loop {
+            let mut state = lock(&self.state);
+            let left = std::mem::take(&mut state.tasks);
+            let owners: Vec<Owner> = left.values().map(|entry| entry.owner).collect();
+            state.dead.extend(owners);
+            drop(state);
+            if left.is_empty() {
+                return;
+            }
+            // Outside the lock: what is dropped may start another.
+            drop(left);
+        }
+    }
+
     /// Kills the engine after some more steps of its own.
     pub(crate) fn light_fuse(&self, owner: Owner, steps: u64) {
         lock(&self.state).fuses.insert(owner, steps);

@@ -86,13 +86,15 @@ pub(crate) fn run(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Outcom
         if tokio::time::timeout(LONGEST, work).await.is_err() {
             watch.broken("every run ends", format!("nothing more happens for {LONGEST:?}"));
         }
-        Outcome {
+        let outcome = Outcome {
             steps: watch.executor.steps(),
             faults: watch.faults(),
             broken: watch.verdict(),
             trace: watch.trace(),
             dealt: format!("{:?}", watch.dealt),
-        }
+        };
+        watch.executor.clear();
+        outcome
     }))
 }
 
