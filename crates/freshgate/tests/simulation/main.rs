@@ -71,6 +71,9 @@ fn main() -> ExitCode {
         let outcome = scenario::run(seed, wanted.mistake, true);
         return report(seed, wanted.mistake, &outcome);
     }
+    if let Some(mistake) = wanted.mistake {
+        return seek(mistake, wanted.from..wanted.from + wanted.seeds);
+    }
     let started = Instant::now();
     let total = match run_all(wanted.from..wanted.from + wanted.seeds) {
         Ok(total) => total,
@@ -95,6 +98,18 @@ fn main() -> ExitCode {
         started.elapsed().as_secs(),
     );
     if caught == Sabotage::ALL.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Makes one mistake until a run shows it, and prints that run.
+fn seek(mistake: Sabotage, seeds: std::ops::Range<u64>) -> ExitCode {
+    for seed in seeds.clone() {
+        let outcome = scenario::run(seed, Some(mistake), false);
+        if outcome.broken.is_some() {
+            return report(seed, Some(mistake), &outcome);
+        }
+    }
+    println!("{mistake:?}: NOT noticed by {} seeds", seeds.end - seeds.start);
+    ExitCode::SUCCESS
 }
 
 /// Makes each mistake until a run shows it.
