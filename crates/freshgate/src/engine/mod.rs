@@ -262,7 +262,7 @@ impl Engine {
     /// on is told that it was interrupted. Sessions are opened and ended as before. What else nobody
     /// may cancel, such as a revocation, is waited for too.
     ///
-    /// Returns when all have landed, or after a while ([`FINISH_PATIENCE`]): a provider and a store that both fail are not
+    /// Returns when all have landed, or after a while (45 s): a provider and a store that both fail are not
     /// waited for without end. Dropping the future midway changes nothing but that nobody waits.
     pub async fn finish(&self) {
         self.0.stopping.cancel();
