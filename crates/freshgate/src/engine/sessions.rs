@@ -18,7 +18,7 @@ use crate::{
     store::{self, Change, Ended, Found, Inserted, Note, Revision, Row, Store, StoreError, Tombstone},
 };
 
-/// How much of the sessions is kept opened in memory, in bytes as written; in memory it is about three times that.
+/// How much of the sessions is kept opened in memory, in bytes as written; in memory it is three to four times that.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 /// How many events a slow listener may be behind before it must read its sessions again.
 const EVENT_BACKLOG: usize = 4096;

@@ -8,6 +8,8 @@ mod house;
 mod idle;
 mod login;
 mod logout;
+#[cfg(target_os = "linux")]
+mod many;
 mod neighbours;
 mod provider;
 mod reads;

@@ -29,18 +29,18 @@ use crate::{
 
 /// What an engine asked of others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Cost {
-    reads: usize,
-    writes: usize,
-    searches: usize,
-    provider: usize,
+pub(crate) struct Cost {
+    pub(crate) reads: usize,
+    pub(crate) writes: usize,
+    pub(crate) searches: usize,
+    pub(crate) provider: usize,
 }
 
 const NOTHING: Cost = Cost { reads: 0, writes: 0, searches: 0, provider: 0 };
 const ONE_READ: Cost = Cost { reads: 1, ..NOTHING };
 
 /// A store and a provider that count who asks.
-struct Counted {
+pub(crate) struct Counted {
     store: Arc<dyn Store>,
     provider: Arc<ScriptedProvider>,
     cost: Mutex<Cost>,
@@ -54,7 +54,7 @@ impl Counted {
     }
 
     /// What it came to since the last time.
-    fn cost(&self) -> Cost {
+    pub(crate) fn cost(&self) -> Cost {
         std::mem::take(&mut self.cost.lock().unwrap())
     }
 }
@@ -165,7 +165,10 @@ impl Transport for Counted {
 
 /// An engine that changes sessions, and another on the same store of which every question is counted.
 fn counted() -> (Setting, Engine, Arc<Counted>) {
-    let setting = Setting::new();
+    counted_in(Setting::new())
+}
+
+pub(crate) fn counted_in(setting: Setting) -> (Setting, Engine, Arc<Counted>) {
     let counted = Arc::new(Counted {
         store: setting.store.clone(),
         provider: setting.provider.clone(),

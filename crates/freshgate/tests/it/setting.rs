@@ -167,12 +167,17 @@ fn engine_with(
     };
     Engine::new(EngineParts {
         store,
-        keyring: Arc::new(Keyring::from_secret(&Secret::new("a cookie secret that is long enough"))),
+        keyring: Arc::new(keyring()),
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy),
         providers: vec![Provider::new(config, transport, clock)],
         policy,
     })
+}
+
+/// What sessions are sealed with.
+pub(crate) fn keyring() -> Keyring {
+    Keyring::from_secret(&Secret::new("a cookie secret that is long enough"))
 }
 
 /// A login at `provider` with `engine`.
