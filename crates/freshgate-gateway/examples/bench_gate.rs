@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // All sockets that are measured are of one session.
     config.limits.sockets_per_session = usize::MAX;
     let providers = gate::providers(&config).map_err(|problems| format!("{problems:?}"))?;
-    let engine = gate::engine(&config, gate::open_store(&config)?, providers);
+    let engine = gate::engine(&config, gate::open_store(&config)?, gate::keyring(&config)?, providers);
     let cookie = sign_in(&engine, config.public.redirect_uri()).await?;
     fs::write(cookie_file, format!("freshgate={}", cookie.expose()))?;
 

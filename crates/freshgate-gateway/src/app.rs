@@ -171,6 +171,7 @@ async fn serve(
         Some(address) => problems.keep(OperatorListener::bind(address).await),
         None => None,
     };
+    let keyring = problems.keep(gate::keyring(&config));
     let providers = problems.keep(gate::providers(&config).map_err(NotStarted));
     let asking = gate::ask_providers(providers.as_deref().unwrap_or_default(), config.public.redirect_uri());
     let (stage, asked) = tokio::select! {
@@ -179,12 +180,12 @@ async fn serve(
     };
     let stage = problems.keep(stage);
     problems.keep(asked.map_err(NotStarted));
-    let (Some(public), Some(store), Some(providers), Some(stage), true) =
-        (public, store, providers, stage, problems.0.is_empty())
+    let (Some(public), Some(store), Some(keyring), Some(providers), Some(stage), true) =
+        (public, store, keyring, providers, stage, problems.0.is_empty())
     else {
         return Err(problems);
     };
-    let engine = gate::engine(&config, store, providers);
+    let engine = gate::engine(&config, store, keyring, providers);
     let Stage { python, module, private } = stage;
     let upstream_secret = Arc::new(SystemEntropy.token());
 

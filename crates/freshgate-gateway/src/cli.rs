@@ -48,6 +48,106 @@ pub enum Command {
     /// shows a token.
     #[command(subcommand, arg_required_else_help = true)]
     Sessions(Sessions),
+    /// Changes the keys that seal sessions, and signs nobody out.
+    ///
+    /// Sessions are sealed in the store with a key that is made from `cookie_secret`, or with keys of their own in a file.
+    /// `new` makes a key, `rotate` seals every session with it, `remove` takes a key away that nothing needs any more. A
+    /// running gate takes up the changed file by itself.
+    #[command(subcommand, arg_required_else_help = true)]
+    Keys(Keys),
+}
+
+/// What `freshgate keys` can do.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Lists the keys, what each does, and how many sessions are sealed with it.
+    List(ListKeys),
+    /// Makes a key that opens and does not seal yet.
+    ///
+    /// It seals from the next `freshgate keys rotate` on: when every gate on the store knows it. Gates that read the same key
+    /// file learn it within a second; others are given a copy of the file in between.
+    New(NewKey),
+    /// Has the newest key seal, and seals all sessions anew with it.
+    ///
+    /// The gate may be running: nothing that it serves changes, and nobody is signed out. Broken off at any point, it leaves
+    /// every session readable; started again, it goes on. Afterwards it says which keys are needed no more.
+    ///
+    /// Without a new key it seals anew what is sealed with other keys, such as that of a former cookie_secret.
+    Rotate(RotateKeys),
+    /// Removes a key that nothing needs any more.
+    ///
+    /// It refuses while sessions are sealed with the key, and for ten minutes after it sealed last, as long as a login may be
+    /// under way.
+    Remove(RemoveKey),
+}
+
+impl Keys {
+    /// Which sessions it is about.
+    pub fn which(&self) -> &WhichStore {
+        match self {
+            Self::List(list) => &list.which,
+            Self::New(new) => &new.which,
+            Self::Rotate(rotate) => &rotate.which,
+            Self::Remove(remove) => &remove.which,
+        }
+    }
+}
+
+/// The arguments of `freshgate keys list`.
+#[derive(Args)]
+pub struct ListKeys {
+    /// Prints one JSON document. Times are seconds since 1970.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
+}
+
+/// The arguments of `freshgate keys new`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  Change the key that seals, with a gate that runs:
+      freshgate keys new
+      freshgate keys rotate")]
+pub struct NewKey {
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
+}
+
+/// The arguments of `freshgate keys rotate`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  Seal with the key that `freshgate keys new` made, and remove those of earlier rotations:
+      freshgate keys rotate --drop-old")]
+pub struct RotateKeys {
+    /// Also removes the keys that nothing needs any more. One that sealed until now may go ten minutes later.
+    #[arg(long)]
+    pub drop_old: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
+}
+
+/// The arguments of `freshgate keys remove`.
+#[derive(Args)]
+pub struct RemoveKey {
+    /// The key's id, or as much of its start as no other key shares.
+    #[arg(value_name = "ID")]
+    pub id: String,
+
+    /// Does not wait until the logins under way are over: who is just signing in must begin again.
+    #[arg(long)]
+    pub now: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub which: WhichStore,
 }
 
 /// What `freshgate sessions` can do.
@@ -390,6 +490,11 @@ mod tests {
         insta::assert_snapshot!("help_sessions_list", help_of(&["sessions", "list"]));
         insta::assert_snapshot!("help_sessions_show", help_of(&["sessions", "show"]));
         insta::assert_snapshot!("help_sessions_end", help_of(&["sessions", "end"]));
+        insta::assert_snapshot!("help_keys", help_of(&["keys"]));
+        insta::assert_snapshot!("help_keys_list", help_of(&["keys", "list"]));
+        insta::assert_snapshot!("help_keys_new", help_of(&["keys", "new"]));
+        insta::assert_snapshot!("help_keys_rotate", help_of(&["keys", "rotate"]));
+        insta::assert_snapshot!("help_keys_remove", help_of(&["keys", "remove"]));
     }
 
     #[test]

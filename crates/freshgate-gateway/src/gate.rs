@@ -24,7 +24,8 @@ use tower::Layer;
 use url::Url;
 
 use crate::{
-    config::{Config, ConfiguredProvider, StartupProblem, StoreLocation},
+    config::{Config, ConfiguredProvider, MORE_RESOURCES, StartupProblem, StoreLocation},
+    keys,
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::SessionApi,
@@ -75,6 +76,24 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartupProblem> {
     Ok(Arc::new(opened.map_err(|error| store_problem(path, &error))?))
 }
 
+/// Does something with a session store, past any gate that runs on it: for operators' commands. Blocks until it is done and
+/// the store closed.
+pub(crate) fn on_store<T>(
+    path: &Path,
+    work: impl AsyncFnOnce(SqliteStore) -> T,
+) -> Result<T, StartupProblem> {
+    let store = SqliteStore::open(path).map_err(|error| store_problem(path, &error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        StartupProblem::new("the runtime cannot start").because(&error).mend(MORE_RESOURCES)
+    })?;
+    Ok(runtime.block_on(async {
+        let done = work(store.clone()).await;
+        store.close().await;
+        done
+    }))
+}
+
 /// What to say of a store that does not open.
 pub(crate) fn store_problem(path: &Path, error: &StoreError) -> StartupProblem {
     let at = format!("sqlite:{}", path.display());
@@ -118,10 +137,16 @@ pub(crate) fn provider(configured: &ConfiguredProvider) -> Result<Provider, Star
 }
 
 /// Puts the engine together.
-pub fn engine(config: &Config, store: Arc<dyn Store>, providers: Vec<Provider>) -> Engine {
+/// The keys that seal, as the configuration names them.
+pub fn keyring(config: &Config) -> Result<Keyring, StartupProblem> {
+    keys::keyring(&config.keys, &config.cookie_secret)
+}
+
+/// Puts the engine together.
+pub fn engine(config: &Config, store: Arc<dyn Store>, keyring: Keyring, providers: Vec<Provider>) -> Engine {
     Engine::new(EngineParts {
         store,
-        keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
+        keyring: Arc::new(keyring),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         providers,
@@ -129,7 +154,7 @@ pub fn engine(config: &Config, store: Arc<dyn Store>, providers: Vec<Provider>) 
     })
 }
 
-fn section(provider: &str) -> String {
+pub(crate) fn section(provider: &str) -> String {
     if provider == "default" { "[auth]".to_owned() } else { format!("[auth.{provider}]") }
 }
 
@@ -266,6 +291,7 @@ impl GateParts {
         tasks.spawn(serve_session_api(private, api, stop.clone()));
         tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
         tasks.spawn(engine.clone().keep_house(stop.clone()));
+        tasks.spawn(keys::watch(engine.keyring().clone(), stop.clone()));
         tasks.spawn(engine.clone().watch_neighbours(stop.clone()));
         Ok(OpenGate { engine, listener, tasks, finish, stop })
     }

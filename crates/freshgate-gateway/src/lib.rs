@@ -6,11 +6,16 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod gate;
+pub mod keys;
 pub mod listener;
 pub mod logging;
 pub mod open_files;
 pub mod operator;
+mod progress;
 pub mod session_api;
 pub mod sessions;
 pub mod streamlit;
+#[cfg(test)]
+mod test_gate;
 pub mod upstream;
+mod words;

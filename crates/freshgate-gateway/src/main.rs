@@ -7,7 +7,7 @@ use freshgate_gateway::{
     app,
     cli::{Cli, Command},
     config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, MORE_RESOURCES, Report, StartupProblem},
-    logging, sessions,
+    keys, logging, sessions,
 };
 
 fn main() -> ExitCode {
@@ -33,6 +33,13 @@ fn main() -> ExitCode {
             Ok((config, notes)) => {
                 notes.print();
                 sessions::run(&sessions, &config)
+            }
+            Err(report) => refused(&report),
+        },
+        Command::Keys(keys) => match config::load_sessions(keys.which(), &environment) {
+            Ok((config, notes)) => {
+                notes.print();
+                keys::run(&keys, &config)
             }
             Err(report) => refused(&report),
         },

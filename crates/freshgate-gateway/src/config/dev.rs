@@ -16,9 +16,10 @@ use freshgate_oidc::{ExpectedIssuer, Issuer};
 use url::Url;
 
 use super::{
-    AppConfig, Config, ConfiguredProvider, ExposedTokens, Limits, LogConfig, PublicAddress, auth, basics,
+    AppConfig, Config, ConfiguredProvider, ExposedTokens, KeysConfig, Limits, LogConfig, PublicAddress, auth,
+    basics,
     environment::Environment,
-    listen,
+    keys, listen,
     provider::DEFAULT_CLOCK_LEEWAY,
     report::{Report, StartupProblem},
     run,
@@ -61,6 +62,7 @@ pub struct DevConfig {
     session: SessionPolicy,
     limits: Limits,
     public: PublicAddress,
+    keys: KeysConfig,
     state_folder: PathBuf,
 }
 
@@ -95,6 +97,9 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
     let tell_secrets =
         run::secrets_files(&sources, &streamlit, script_folder, environment, report).to_tell_streamlit();
     let state_folder = state_folder::path(environment.current_folder());
+    let dev_folder = state_folder.join("dev");
+    let store = basics.store.unwrap_or_else(|| StoreLocation::Sqlite(dev_folder.join("sessions.db")));
+    let keys = keys::read(&sources, store.folder().unwrap_or(&dev_folder), report);
     DevConfig {
         listen: basics.listen,
         operator_listen: basics.operator_listen,
@@ -106,9 +111,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
         rotation: rotation(&sources, report),
         users: users(&sources, report),
         log: basics.log,
-        store: basics
-            .store
-            .unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("dev").join("sessions.db"))),
+        store,
         session: basics.session,
         limits: basics.limits,
         app: AppConfig {
@@ -119,6 +122,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
             secrets_files: tell_secrets,
         },
         public: PublicAddress::on_this_machine(basics.listen, &streamlit.base_path),
+        keys,
         state_folder,
     }
 }
@@ -251,6 +255,7 @@ impl DevConfig {
             store: self.store.clone(),
             session: self.session.clone(),
             cookie_secret: state_folder::kept_secret(&folder.join("cookie-secret"), entropy)?,
+            keys: self.keys.clone(),
             providers: vec![ConfiguredProvider { provider, transport: TransportOptions::default() }],
             exposed_tokens: ExposedTokens { id: true, access: true },
             limits: self.limits,

@@ -54,7 +54,7 @@ fn is_key(path: &[&str]) -> bool {
 }
 
 fn may_show(path: &[&str]) -> bool {
-    is_key(path)
+    is_key(path) && path != ["keys", "former_cookie_secrets"]
 }
 
 /// Whether keys go on below this path.

@@ -10,6 +10,7 @@ mod dev;
 mod environment;
 mod freshgate_toml;
 mod item;
+mod keys;
 mod limits;
 mod listen;
 mod log;
@@ -43,6 +44,7 @@ use http::HeaderName;
 pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
 pub use environment::Environment;
+pub use keys::KeysConfig;
 pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};
 pub use provider::ConfiguredProvider;
@@ -69,6 +71,8 @@ pub struct Config {
     pub session: SessionPolicy,
     /// What keys are derived from, and what Streamlit signs with.
     pub cookie_secret: Secret,
+    /// Which other keys seal and open.
+    pub keys: KeysConfig,
     /// Who signs users in; at least one. The one called `default`, if there is one, comes first.
     pub providers: Vec<ConfiguredProvider>,
     /// Which tokens the app may see.

@@ -11,7 +11,7 @@ use freshgate::session::SessionPolicy;
 use super::{
     AppConfig, Config, auth, basics,
     environment::Environment,
-    listen,
+    keys, listen,
     provider::Overrides,
     public_address::{self, Listening},
     report::{Problem, Report},
@@ -60,13 +60,16 @@ fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -
     });
     let state_folder = state_folder::path(environment.current_folder());
     let tell_secrets = secrets_files.to_tell_streamlit();
+    let store = basics.store.unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("sessions.db")));
+    let keys = keys::read(&sources, store.folder().unwrap_or(&state_folder), report);
     Some(Config {
         listen: basics.listen,
         operator_listen: basics.operator_listen,
         public: public?,
-        store: basics.store.unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("sessions.db"))),
+        store,
         session: basics.session,
         cookie_secret: auth.cookie_secret?,
+        keys,
         providers: auth.providers,
         exposed_tokens: auth.exposed_tokens,
         limits: basics.limits,

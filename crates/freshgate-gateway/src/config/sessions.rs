@@ -6,8 +6,9 @@ use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
 
 use super::{
-    ConfiguredProvider, auth,
+    ConfiguredProvider, KeysConfig, auth,
     environment::Environment,
+    keys,
     report::{Problem, Report},
     run, secrets,
     setting::{STORE, Sources},
@@ -23,6 +24,8 @@ pub struct SessionsConfig {
     pub store: PathBuf,
     /// What the keys that open them are made from.
     pub cookie_secret: Secret,
+    /// Which other keys open them.
+    pub keys: KeysConfig,
     /// How long sessions live, and how long is kept what is known of one that ended.
     pub session: SessionPolicy,
     /// Who signed users in, as far as the configuration says it: where refresh tokens are revoked. Empty for `--dev`.
@@ -78,7 +81,9 @@ fn read(
         providers = auth::read(&secrets, environment, &overrides, &mut unneeded).providers;
         auth::read_cookie_secret(&secrets, environment, report)
     };
-    Some(SessionsConfig { store: store?, cookie_secret: cookie_secret?, session, providers })
+    let (store, cookie_secret) = (store?, cookie_secret?);
+    let keys = keys::read(&sources, store.parent().unwrap_or(&folder), report);
+    Some(SessionsConfig { store, cookie_secret, keys, session, providers })
 }
 
 fn store(

@@ -66,6 +66,9 @@ settings! {
     MIN_VALIDITY = Setting::without_flag("session.min_validity", "FRESHGATE_SESSION_MIN_VALIDITY");
     REFRESH_AHEAD = Setting::without_flag("session.refresh_ahead", "FRESHGATE_SESSION_REFRESH_AHEAD");
     ACTIVE_FOR = Setting::without_flag("session.active_for", "FRESHGATE_SESSION_ACTIVE_FOR");
+    KEYS_FILE = Setting::without_flag("keys.file", "FRESHGATE_KEYS_FILE");
+    FORMER_COOKIE_SECRETS = Setting::file_only("keys.former_cookie_secrets");
+    FORMER_COOKIE_SECRETS_FILE = Setting::variable_only("FRESHGATE_FORMER_COOKIE_SECRETS_FILE");
     CONNECTIONS = Setting::without_flag("limits.connections", "FRESHGATE_LIMITS_CONNECTIONS");
     REQUEST_HEADER_BYTES = Setting::without_flag("limits.request_header_bytes", "FRESHGATE_LIMITS_REQUEST_HEADER_BYTES");
     SOCKETS_PER_SESSION = Setting::without_flag("limits.sockets_per_session", "FRESHGATE_LIMITS_SOCKETS_PER_SESSION");

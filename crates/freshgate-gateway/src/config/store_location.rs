@@ -13,6 +13,16 @@ pub enum StoreLocation {
     Sqlite(PathBuf),
 }
 
+impl StoreLocation {
+    /// The folder that it is in; `None` if it is in memory.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Sqlite(path) => path.parent(),
+        }
+    }
+}
+
 /// Reads `memory:` or `sqlite:PATH`.
 pub(super) fn read(given: &Given, report: &mut Report) -> Option<StoreLocation> {
     let text = given.text(report)?.trim();

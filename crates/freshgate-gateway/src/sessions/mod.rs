@@ -26,53 +26,42 @@ use freshgate::{
     clock::{SystemClock, SystemEntropy},
     engine::EngineParts,
     keyring::Keyring,
+    provider::Provider,
     store::{SqliteStore, StoreError},
 };
 
 use crate::{
     cli::Sessions,
-    config::{ConfiguredProvider, EXIT_BAD_CONFIGURATION, MORE_RESOURCES, SessionsConfig, StartupProblem},
-    gate,
+    config::{EXIT_BAD_CONFIGURATION, SessionsConfig, StartupProblem},
+    gate, keys,
 };
 
 /// The exit code where what was asked for could not be done: no such session, a store that fails.
-const EXIT_FAILED: u8 = 1;
+pub(crate) const EXIT_FAILED: u8 = 1;
 
 /// Carries out a command, and yields the exit code.
 pub fn run(command: &Sessions, config: &SessionsConfig) -> ExitCode {
-    let refused = |problem: StartupProblem| {
-        problem.print();
-        ExitCode::from(EXIT_BAD_CONFIGURATION)
-    };
-    let store = match SqliteStore::open(&config.store) {
-        Ok(store) => store,
-        Err(error) => return refused(gate::store_problem(&config.store, &error)),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let problem = StartupProblem::new("the runtime cannot start").because(&error);
-            return refused(problem.mend(MORE_RESOURCES));
-        }
-    };
     // To look at sessions nobody is asked.
     let providers = if matches!(command, Sessions::End(_)) { config.providers.as_slice() } else { &[] };
-    let engine = match engine(store.clone(), config, providers) {
-        Ok(engine) => engine,
-        Err(problem) => return refused(problem),
-    };
-    let done = runtime.block_on(async {
-        let done = carry_out(command, &engine, &mut io::stdout().lock()).await;
-        store.close().await;
-        done
+    let providers = providers.iter().map(gate::provider).collect::<Result<_, _>>();
+    let done = keys::keyring(&config.keys, &config.cookie_secret).and_then(|keyring| {
+        let providers = providers?;
+        gate::on_store(&config.store, async |store| {
+            let engine = engine(store, keyring, config, providers);
+            carry_out(command, &engine, &mut io::stdout().lock()).await
+        })
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ok(())) => ExitCode::SUCCESS,
         // Who reads our output has seen enough.
-        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failed) => {
+        Ok(Err(Failed::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(Err(failed)) => {
             failed.problem().print();
             ExitCode::from(EXIT_FAILED)
+        }
+        Err(problem) => {
+            problem.print();
+            ExitCode::from(EXIT_BAD_CONFIGURATION)
         }
     }
 }
@@ -86,20 +75,15 @@ async fn carry_out(command: &Sessions, engine: &Engine, out: &mut dyn Write) -> 
 }
 
 /// An engine that reads sessions and ends them. It knows the providers only to take refresh tokens back there.
-fn engine(
-    store: SqliteStore,
-    config: &SessionsConfig,
-    providers: &[ConfiguredProvider],
-) -> Result<Engine, StartupProblem> {
-    let providers = providers.iter().map(gate::provider);
-    Ok(Engine::new(EngineParts {
+fn engine(store: SqliteStore, keyring: Keyring, config: &SessionsConfig, providers: Vec<Provider>) -> Engine {
+    Engine::new(EngineParts {
         store: Arc::new(store),
-        keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
-        providers: providers.collect::<Result<_, _>>()?,
+        keyring: Arc::new(keyring),
+        providers,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         policy: config.session.clone(),
-    }))
+    })
 }
 
 /// Why a command was not carried out.

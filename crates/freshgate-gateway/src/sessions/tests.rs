@@ -4,81 +4,45 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser as _;
 use freshgate::{
-    clock::{Clock, SystemClock, SystemEntropy},
-    engine::{EngineParts, LoginRequest, Opened},
+    clock::Clock,
+    engine::Opened,
     events::SessionEvent,
-    provider::{Connection, HttpTransport, Provider, ProviderRequest, Transport, TransportOptions},
-    session::{EndReason, OpenSession, SessionKey},
+    provider::{Connection, HttpTransport, ProviderRequest, Transport as _, TransportOptions},
+    session::{EndReason, SessionKey},
     store::{Store, Tombstone},
 };
-use freshgate_devidp::{DevProvider, RunningProvider};
-use freshgate_oidc::{CallbackParameters, Secret, Timestamp};
+use freshgate_oidc::{Secret, Timestamp};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::*;
 use crate::{
-    cli::{Cli, Command, Dev},
-    config::{self, Config, Environment, Look},
+    cli::{Cli, Command},
+    config::{self, Environment, Look},
+    test_gate::TestGate,
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+/// What commands say of a gate's sessions.
+struct World(TestGate);
 
-/// A folder in which `freshgate dev` runs, as far as its sessions go.
-struct World {
-    folder: TempDir,
-    provider: RunningProvider,
-    config: Config,
-    gate: Engine,
-    store: SqliteStore,
-    /// Everything secret that came by.
-    tokens: Vec<String>,
+impl std::ops::Deref for World {
+    type Target = TestGate;
+
+    fn deref(&self) -> &TestGate {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for World {
+    fn deref_mut(&mut self) -> &mut TestGate {
+        &mut self.0
+    }
 }
 
 impl World {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("app.py"), "").unwrap();
-        let environment = Environment::new(folder.path().to_owned(), None, []);
-        let arguments = ["freshgate", "dev", "app.py", "--provider-listen", "127.0.0.1:0"];
-        let Ok(Cli { command: Command::Dev(dev) }) = Cli::try_parse_from(arguments) else { panic!("good") };
-        let (config, provider) = start_provider(&dev, &environment).await;
-        let (gate, store) = gate(&config);
-        Self { folder, provider, config, gate, store, tokens: Vec::new() }
-    }
-
-    /// Signs a user in, as a browser would.
-    async fn sign_in(&mut self, user: &str) -> OpenSession {
-        let request = LoginRequest {
-            provider: "default".into(),
-            redirect_uri: self.config.public.redirect_uri().clone(),
-            next: "/".into(),
-            parameters: vec![("login_hint".into(), user.into())],
-        };
-        let started = self.gate.begin_login(request).await.unwrap();
-        let callback = choose(started.authorize.expose(), user).await;
-        let callback = CallbackParameters::parse(callback.query().unwrap()).unwrap();
-        let sealed = Some(started.sealed_flow.expose());
-        let session = self.gate.complete_login(&callback, sealed).await.unwrap().session;
-        self.note_tokens(&session);
-        session
-    }
-
-    async fn refresh(&mut self, key: SessionKey) {
-        let (fresh, _) = self.gate.refresh(key, DEADLINE).await.unwrap();
-        self.note_tokens(fresh.session());
-    }
-
-    fn note_tokens(&mut self, session: &OpenSession) {
-        let tokens = session.tokens();
-        self.tokens.push(tokens.access_token.expose().to_owned());
-        self.tokens.extend(tokens.id_token.as_ref().map(|token| token.expose().to_owned()));
-    }
-
-    fn environment(&self) -> Environment {
-        Environment::new(self.folder.path().to_owned(), None, [])
+        Self(TestGate::new().await)
     }
 
     /// What a command says, or why it fails.
@@ -91,7 +55,7 @@ impl World {
         let (config, _) = config::load_sessions(command.which(), &self.environment())
             .map_err(|report| format!("{report:?}"))?;
         let store = SqliteStore::open(&config.store).unwrap();
-        let engine = engine(store.clone(), &config, &config.providers).unwrap();
+        let engine = engine_of(store.clone(), &config);
         let mut out = Vec::new();
         let done = match &command {
             Sessions::End(end) => end::end(&engine, end, &mut Person(answer), &mut out).await,
@@ -125,7 +89,7 @@ impl World {
         };
         let (config, _) = config::load_sessions(command.which(), &self.environment())
             .unwrap_or_else(|report| panic!("{report:?}"));
-        let engine = engine(self.store.clone(), &config, &config.providers).unwrap();
+        let engine = engine_of(self.store.clone(), &config);
         let mut out = Vec::new();
         carry_out(&command, &engine, &mut out).await.unwrap();
         String::from_utf8(out).unwrap()
@@ -133,11 +97,6 @@ impl World {
 
     async fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.say(arguments).await.unwrap()).expect("one JSON document")
-    }
-
-    /// As after the gate stopped.
-    async fn stop(&self) {
-        self.store.close().await;
     }
 }
 
@@ -148,6 +107,12 @@ impl end::Ask for Person {
     fn ask(&mut self, _: &str) -> io::Result<Option<bool>> {
         Ok(self.0)
     }
+}
+
+fn engine_of(store: SqliteStore, config: &SessionsConfig) -> Engine {
+    let keyring = keys::keyring(&config.keys, &config.cookie_secret).unwrap();
+    let providers = config.providers.iter().map(|each| gate::provider(each).unwrap()).collect();
+    engine(store, keyring, config, providers)
 }
 
 fn parse(arguments: &[&str]) -> Sessions {
@@ -161,54 +126,6 @@ fn parse(arguments: &[&str]) -> Sessions {
     }
 }
 
-async fn start_provider(dev: &Dev, environment: &Environment) -> (Config, RunningProvider) {
-    let (dev, _) = config::load_dev(dev, environment).unwrap_or_else(|report| panic!("{report:?}"));
-    let provider = DevProvider::bind(dev.provider(&SystemEntropy).unwrap()).await.unwrap();
-    (dev.gate(provider.issuer(), &SystemEntropy).unwrap(), provider)
-}
-
-fn gate(config: &Config) -> (Engine, SqliteStore) {
-    config.prepare_store_folder().unwrap();
-    let config::StoreLocation::Sqlite(path) = &config.store else { panic!("a file") };
-    let store = SqliteStore::open(path).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let provider = &config.providers[0];
-    let transport = HttpTransport::new(&provider.transport).unwrap();
-    let gate = Engine::new(EngineParts {
-        store: Arc::new(store.clone()),
-        keyring: Arc::new(Keyring::from_secret(&config.cookie_secret)),
-        clock: clock.clone(),
-        entropy: Arc::new(SystemEntropy),
-        providers: vec![Provider::new(provider.provider.clone(), Arc::new(transport), clock)],
-        policy: config.session.clone(),
-    });
-    (gate, store)
-}
-
-/// What the user does at the provider. Returns the address that it sends the browser to.
-async fn choose(authorize: &str, user: &str) -> Url {
-    let authorize = Url::parse(authorize).unwrap();
-    let form = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("request", authorize.query().unwrap())
-        .append_pair("user", user)
-        .finish();
-    let request = ProviderRequest {
-        method: http::Method::POST,
-        url: authorize.join("/sign-in").unwrap(),
-        headers: http::HeaderMap::from_iter([(
-            http::header::CONTENT_TYPE,
-            http::HeaderValue::from_static("application/x-www-form-urlencoded"),
-        )]),
-        body: form.into(),
-        answer_limit: 1 << 20,
-        connection: Connection::Kept,
-    };
-    let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
-    let answer = transport.send(request).await.unwrap();
-    assert_eq!(answer.status, http::StatusCode::SEE_OTHER);
-    Url::parse(answer.header(http::header::LOCATION).unwrap()).unwrap()
-}
-
 fn start_of(key: SessionKey) -> String {
     key.to_string()[..8].to_owned()
 }
@@ -220,7 +137,7 @@ async fn the_sessions_of_a_gate_that_stopped_are_listed_and_shown() {
     let grace = world.sign_in("grace").await.key();
     let over = world.sign_in("ada").await.key();
     world.refresh(ada).await;
-    world.gate.end(over, EndReason::Logout).await.unwrap();
+    world.engine.end(over, EndReason::Logout).await.unwrap();
     world.stop().await;
 
     let listed = world.say(&["list"]).await.unwrap();
@@ -265,16 +182,16 @@ async fn the_sessions_of_a_gate_that_stopped_are_listed_and_shown() {
         one["tokens"]["refresh_bytes"].is_number() && one["history"].as_array().unwrap().len() == 2,
         "{one}"
     );
-    world.provider.shutdown().await;
+    world.0.provider.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_running_gate_learns_of_an_end_within_a_second() {
     let mut world = World::new().await;
     let stop = CancellationToken::new();
-    let watch = tokio::spawn(world.gate.clone().watch_neighbours(stop.clone()));
+    let watch = tokio::spawn(world.engine.clone().watch_neighbours(stop.clone()));
     let (ada, grace) = (world.sign_in("ada").await.key(), world.sign_in("grace").await.key());
-    let mut events = world.gate.events();
+    let mut events = world.engine.events();
     let said = world.say(&["end", "--yes", "--", &start_of(ada)]).await.unwrap();
     assert!(said.ends_with(" is ended\n") && said.contains("ada@"), "{said}");
     let told = async {
@@ -287,14 +204,14 @@ async fn a_running_gate_learns_of_an_end_within_a_second() {
     // Generous, for a machine that is busy: the promise is a second.
     let told = tokio::time::timeout(Duration::from_secs(10), told).await.expect("the gate is told");
     assert_eq!(told, (ada, EndReason::Operator));
-    assert!(matches!(world.gate.open(ada).await.unwrap(), Opened::Ended(EndReason::Operator)));
-    assert!(matches!(world.gate.open(grace).await.unwrap(), Opened::Open(_)));
+    assert!(matches!(world.engine.open(ada).await.unwrap(), Opened::Ended(EndReason::Operator)));
+    assert!(matches!(world.engine.open(grace).await.unwrap(), Opened::Open(_)));
     let shown = world.say(&["show", &start_of(ada)]).await.unwrap();
     assert!(shown.contains("an operator ended it [operator]"), "{shown}");
     stop.cancel();
     watch.await.unwrap();
     world.stop().await;
-    world.provider.shutdown().await;
+    world.0.provider.shutdown().await;
 }
 
 #[tokio::test]
@@ -314,7 +231,7 @@ async fn an_end_is_asked_for_and_means_one_user() {
     let refused = world.say(&["end", "--user", "da", "--yes"]).await.unwrap_err();
     assert!(refused.contains("there is no live session of da"), "{refused}");
     for key in [one, two, grace] {
-        assert!(matches!(world.gate.open(key).await.unwrap(), Opened::Open(_)));
+        assert!(matches!(world.engine.open(key).await.unwrap(), Opened::Open(_)));
     }
 
     let said = world.say_answered(&["end", "--user", &user.to_uppercase()], Some(true)).await.unwrap();
@@ -325,7 +242,7 @@ async fn an_end_is_asked_for_and_means_one_user() {
     assert_eq!(left["sessions"][0]["session"], *grace.to_string());
     let again = world.say(&["end", "--yes", "--", &start_of(one), &start_of(one)]).await.unwrap();
     assert!(again.ends_with("had ended before: operator\n") && again.lines().count() == 1, "{again}");
-    world.provider.shutdown().await;
+    world.0.provider.shutdown().await;
 }
 
 #[tokio::test]
@@ -363,7 +280,7 @@ async fn a_handle_that_means_none_or_several_is_refused() {
         assert!(refused.contains(expected), "nothing is ended if one is wrong: {refused}");
     }
     world.stop().await;
-    world.provider.shutdown().await;
+    world.0.provider.shutdown().await;
 }
 
 #[tokio::test]
@@ -381,7 +298,7 @@ async fn a_long_list_is_read_in_pages() {
     assert_eq!(world.say(&["list", "--ended", "--limit", "700"]).await.unwrap().lines().count(), 701);
     assert_eq!(world.say(&["list"]).await.unwrap().lines().count(), 2);
     world.stop().await;
-    world.provider.shutdown().await;
+    world.0.provider.shutdown().await;
 }
 
 #[test]

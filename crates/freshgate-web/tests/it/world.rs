@@ -22,8 +22,8 @@ use freshgate::{
     provider::{HttpTransport, OfflineAccess, Provider, ProviderConfig, Refreshing, TransportOptions},
     session::{EndReason, SessionKey, SessionPolicy},
     store::{
-        Changes, Ended, EndedAt, Found, Inserted, Listed, MemoryStore, Note, Position, Replaced, Revision,
-        Row, Store, StoreError, Tombstone,
+        Changes, Ended, EndedAt, Found, Inserted, Listed, MemoryStore, Note, Position, Replaced, Resealed,
+        Revision, Row, Store, StoreError, Tombstone,
     },
 };
 use freshgate_devidp::{DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider, Scripting};
@@ -369,6 +369,16 @@ impl Store for FlakyStore {
     ) -> Result<EndedAt, StoreError> {
         self.check()?;
         self.inner.end_at(key, expected, tombstone, keep_until, note).await
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        self.check()?;
+        self.inner.reseal(key, before, sealed).await
     }
 
     async fn list(

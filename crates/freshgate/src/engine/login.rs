@@ -24,8 +24,9 @@ use crate::{
     store::StoreError,
 };
 
-/// How long a browser may take from leaving for the provider to coming back.
-pub(super) const FLOW_LIFETIME: Duration = Duration::from_secs(600);
+/// How long a browser may take from leaving for the provider to coming back. What it carries meanwhile is sealed, so a key
+/// that sealed is needed for this much longer.
+pub const FLOW_LIFETIME: Duration = Duration::from_secs(600);
 
 /// What a login is begun with.
 #[derive(Clone, Debug)]

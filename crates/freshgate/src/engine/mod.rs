@@ -37,7 +37,7 @@ pub use ahead::InUse;
 pub use channels::{BackChannelError, FrontChannelError};
 pub use ending::ProviderLogout;
 pub use history::{HistoryEntry, HistoryEvent, Known, LiveFacts, SessionFacts, SessionReport};
-pub use login::{FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
+pub use login::{FLOW_LIFETIME, FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
 pub(crate) use record::Record;
 pub use refresh::{RefreshError, RefreshFailure, RefreshOutcome, TryLater};
 pub use revoking::RevocationCounts;
@@ -198,6 +198,11 @@ impl Engine {
     /// The engine's source of randomness.
     pub fn entropy(&self) -> &Arc<dyn Entropy> {
         &self.0.entropy
+    }
+
+    /// What sessions and logins under way are sealed with.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
     }
 
     /// The policy that sessions live by.

@@ -18,8 +18,8 @@ use freshgate_oidc::Timestamp;
 use tokio::task::JoinSet;
 
 use super::{
-    Change, Ended, EndedAt, Found, Index, Inserted, KEPT_CHANGES, Listed, Replaced, Revision, Row, Store,
-    StoreError, Tombstone,
+    Change, Ended, EndedAt, Found, Index, Inserted, KEPT_CHANGES, Listed, Replaced, Resealed, Revision, Row,
+    Store, StoreError, Tombstone,
 };
 use crate::session::{EndReason, SessionKey};
 
@@ -52,6 +52,9 @@ where
         an_end_at_a_revision_writes_nothing_else
         each_end_reason_is_kept
         a_note_stays_with_its_tombstone
+        a_resealed_session_is_the_same_in_another_form
+        a_reseal_writes_over_nothing_else
+        a_resealed_note_stays_with_its_tombstone
         every_session_is_listed_once_in_order
         sessions_are_found_by_subject
         sessions_are_found_by_provider_session
@@ -74,6 +77,7 @@ where
         of_parallel_marks_one_is_the_first
         parallel_updates_lose_nothing
         an_end_beats_updates_in_flight
+        a_reseal_overtakes_no_update
         parallel_sweeps_count_each_session_once
         what_one_task_was_told_all_others_see
         an_operation_dropped_midway_is_whole
@@ -116,6 +120,10 @@ impl Handles {
 
     async fn end_at(&self, key: SessionKey, expected: Revision, tombstone: Tombstone) -> EndedAt {
         self.next().end_at(key, expected, tombstone, at(100), None).await.expect("end_at")
+    }
+
+    async fn reseal(&self, key: SessionKey, before: &[u8], sealed: &[u8]) -> Resealed {
+        self.next().reseal(key, before.to_vec(), sealed.to_vec()).await.expect("the store works")
     }
 
     async fn list(&self, after: Option<SessionKey>, limit: usize) -> Vec<(SessionKey, Listed)> {
@@ -346,6 +354,60 @@ async fn a_note_stays_with_its_tombstone(store: Handles) {
     // It is forgotten with its tombstone.
     assert_eq!(store.sweep(at(2000), 10).await, 4);
     assert_eq!(store.list(None, 10).await, [(key(3), Listed::Live(row(b"row"), 1))]);
+}
+
+async fn a_resealed_session_is_the_same_in_another_form(store: Handles) {
+    store.keep(key(1), &row(b"one")).await;
+    store.replace(key(1), 1, &row(b"two")).await;
+    let position = store.next().changes_since(None).await.expect("the store works").position;
+    assert_eq!(store.reseal(key(1), b"two", b"another form of two").await, Resealed::Done);
+
+    // The revision stays, so an update in flight goes through, and nobody is told.
+    assert_eq!(store.read(key(1)).await, Found::Live(row(b"another form of two"), 2));
+    let changes = store.next().changes_since(Some(position)).await.expect("the store works");
+    assert_eq!((changes.list, changes.missed), (Vec::new(), false));
+    assert_eq!(store.of_subject(1).await, HashSet::from([key(1)]));
+    assert_eq!(store.ending(at(9999), 10).await, [(key(1), at(1000))]);
+    assert_eq!(store.replace(key(1), 2, &row(b"three")).await, Replaced::Done(3));
+    assert_eq!(store.end(key(1), logout(5), at(2000)).await, Ended::Now(row(b"three")));
+}
+
+async fn a_reseal_writes_over_nothing_else(store: Handles) {
+    assert_eq!(store.reseal(key(1), b"one", b"new").await, Resealed::Overtaken);
+    assert_eq!(store.read(key(1)).await, Found::Unknown);
+
+    store.keep(key(1), &row(b"one")).await;
+    store.replace(key(1), 1, &row(b"two")).await;
+    for other in [&b"one"[..], b"tw", b"two!", b""] {
+        assert_eq!(store.reseal(key(1), other, b"new").await, Resealed::Overtaken, "{other:?}");
+    }
+    assert_eq!(store.read(key(1)).await, Found::Live(row(b"two"), 2));
+
+    // What ended without a note has nothing to be written anew.
+    store.end(key(1), logout(5), at(2000)).await;
+    for before in [&b"two"[..], b""] {
+        assert_eq!(store.reseal(key(1), before, b"new").await, Resealed::Overtaken);
+    }
+    assert_eq!(store.read(key(1)).await, Found::Ended(logout(5)));
+    assert_eq!(store.list(None, 10).await, [(key(1), Listed::Ended(logout(5), None))]);
+}
+
+async fn a_resealed_note_stays_with_its_tombstone(store: Handles) {
+    store.keep(key(1), &row(b"row")).await;
+    let noted = store.next().end(key(1), logout(5), at(2000), Some(b"note".to_vec()));
+    assert_eq!(noted.await.expect("the store works"), Ended::Now(row(b"row")));
+    let position = store.next().changes_since(None).await.expect("the store works").position;
+    assert_eq!(store.reseal(key(1), b"row", b"new").await, Resealed::Overtaken);
+    assert_eq!(store.reseal(key(1), b"note", b"another form").await, Resealed::Done);
+    assert_eq!(store.reseal(key(1), b"note", b"a third").await, Resealed::Overtaken);
+
+    let listed = Listed::Ended(logout(5), Some(b"another form".to_vec()));
+    assert_eq!(store.list(None, 10).await, [(key(1), listed)]);
+    assert_eq!(store.read(key(1)).await, Found::Ended(logout(5)));
+    let changes = store.next().changes_since(Some(position)).await.expect("the store works");
+    assert_eq!(changes.list, []);
+    assert_eq!(store.sweep(at(1999), 10).await, 0, "it is kept for as long as before");
+    assert_eq!(store.sweep(at(2000), 10).await, 1);
 }
 
 async fn every_session_is_listed_once_in_order(store: Handles) {
@@ -778,6 +840,43 @@ async fn an_end_beats_updates_in_flight(store: Handles) {
     }
 }
 
+async fn a_reseal_overtakes_no_update(store: Handles) {
+    // A writer counts up; whoever reseals puts what is there into another form (as if under another key) all the while.
+    const UPDATES: u64 = 100;
+    let form = |number: u64, form: u64| row(&[number.to_be_bytes(), form.to_be_bytes()].concat());
+    store.keep(key(1), &form(1, 0)).await;
+    let writer = store.clone();
+    let counting = tokio::spawn(async move {
+        for revision in 1..=UPDATES {
+            let replaced = writer.replace(key(1), revision, &form(revision + 1, 0)).await;
+            assert_eq!(replaced, Replaced::Done(revision + 1), "no reseal is in its way");
+        }
+    });
+    let mut resealers = JoinSet::new();
+    for number in 1..=4 {
+        let store = store.clone();
+        resealers.spawn(async move {
+            let mut done = 0;
+            // To the end of the count, and until each was in time once.
+            loop {
+                let Found::Live(there, revision) = store.read(key(1)).await else { panic!("it lives") };
+                let sealed = [&there.sealed[..8], &u64::to_be_bytes(number)].concat();
+                if store.reseal(key(1), &there.sealed, &sealed).await == Resealed::Done {
+                    done += 1;
+                }
+                if revision == UPDATES + 1 && done > 0 {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    counting.await.expect("it counts to the end");
+    resealers.join_all().await;
+    let Found::Live(there, revision) = store.read(key(1)).await else { panic!("it lives") };
+    assert_eq!((&there.sealed[..8], revision), (&(UPDATES + 1).to_be_bytes()[..], UPDATES + 1));
+}
+
 async fn parallel_sweeps_count_each_session_once(store: Handles) {
     for number in 0..100 {
         store.end(key(number), logout(5), at(10)).await;
@@ -831,6 +930,11 @@ async fn an_operation_dropped_midway_is_whole(store: Handles) {
         assert_eq!(store.read(key).await, Found::Live(new.clone(), revision));
         assert_eq!(revision, 2, "it was written once");
         assert!(store.of_subject(2).await.contains(&key));
+
+        poll_then_drop(polls, store.next().reseal(key, b"new".to_vec(), b"NEW".to_vec())).await;
+        store.reseal(key, b"new", b"NEW").await;
+        let new = Row { sealed: b"NEW".to_vec(), ..new };
+        assert_eq!(store.read(key).await, Found::Live(new.clone(), 2));
 
         poll_then_drop(polls, store.next().end(key, logout(1), at(2000), None)).await;
         let tombstone = match store.end(key, logout(2), at(2000)).await {

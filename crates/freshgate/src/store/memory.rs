@@ -11,7 +11,7 @@ use freshgate_oidc::Timestamp;
 
 use super::{
     Change, Changes, Ended, EndedAt, Found, Inserted, KEPT_CHANGES, Listed, Note, Position, Replaced,
-    Revision, Row, Store, StoreError, Tombstone,
+    Resealed, Revision, Row, Store, StoreError, Tombstone,
 };
 use crate::session::SessionKey;
 
@@ -191,6 +191,23 @@ impl Store for MemoryStore {
         contents.take(key);
         contents.keep_tombstone(key, tombstone, keep_until, note);
         Ok(EndedAt::Now)
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        let mut contents = self.contents();
+        match contents.entries.get_mut(&key) {
+            Some(Entry::Live(row, _)) if row.sealed == before => {
+                *row = Arc::new(Row { sealed, index: row.index.clone() });
+            }
+            Some(Entry::Ended(_, _, Some(note))) if *note == before => *note = sealed,
+            _ => return Ok(Resealed::Overtaken),
+        }
+        Ok(Resealed::Done)
     }
 
     async fn list(

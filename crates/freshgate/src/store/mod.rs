@@ -138,6 +138,15 @@ pub enum EndedAt {
     Unknown,
 }
 
+/// The answer to [`Store::reseal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resealed {
+    /// It is there in its new form.
+    Done,
+    /// Something else is there meanwhile, or nothing any more; nothing was written.
+    Overtaken,
+}
+
 /// Why a store could not answer. The session is neither known to live nor to have ended.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -226,6 +235,12 @@ pub trait Store: Send + Sync + 'static {
         keep_until: Timestamp,
         note: Note,
     ) -> Result<EndedAt, StoreError>;
+
+    /// Writes the same content in another form: `sealed` takes the place of `before`, be that a live session's record or an
+    /// ended one's note, if `before` is what is there. What the session says stays as it is, so its revision does too, no
+    /// update in flight is overtaken by this, and no [`Change`] is told.
+    async fn reseal(&self, key: SessionKey, before: Vec<u8>, sealed: Vec<u8>)
+    -> Result<Resealed, StoreError>;
 
     /// Up to `limit` sessions, live and ended, in the order of their keys, those after `after`. Ask again after the last
     /// key of a page; an empty page is the end. Sessions that come and go meanwhile may be in it or not.

@@ -13,8 +13,8 @@ use freshgate::{
     Timestamp,
     session::SessionKey,
     store::{
-        Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Revision, Row, Store,
-        StoreError, Tombstone,
+        Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Resealed, Revision, Row,
+        Store, StoreError, Tombstone,
     },
 };
 use tokio::sync::Semaphore;
@@ -123,6 +123,15 @@ impl Store for FaultyStore {
         note: Note,
     ) -> Result<EndedAt, StoreError> {
         self.operate(Operation::End, self.store.end_at(key, expected, tombstone, keep_until, note)).await
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        self.store.reseal(key, before, sealed).await
     }
 
     async fn list(

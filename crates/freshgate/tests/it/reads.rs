@@ -15,8 +15,8 @@ use freshgate::{
     provider::{ProviderAnswer, ProviderRequest, Refreshing, Transport, TransportError},
     session::{EndReason, SessionKey},
     store::{
-        Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Revision, Row, Store,
-        StoreError, Tombstone,
+        Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Resealed, Revision, Row,
+        Store, StoreError, Tombstone,
     },
 };
 use serde_json::json;
@@ -99,6 +99,16 @@ impl Store for Counted {
     ) -> Result<EndedAt, StoreError> {
         self.count(|cost| &mut cost.writes);
         self.store.end_at(key, expected, tombstone, keep_until, note).await
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        self.count(|cost| &mut cost.writes);
+        self.store.reseal(key, before, sealed).await
     }
 
     async fn list(

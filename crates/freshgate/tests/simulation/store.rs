@@ -8,8 +8,8 @@ use freshgate::{
     keyring::{Keyring, Purpose},
     session::SessionKey,
     store::{
-        Changes, Ended, EndedAt, Found, Inserted, Listed, MemoryStore, Note, Position, Replaced, Revision,
-        Row, Store, StoreError, Tombstone,
+        Changes, Ended, EndedAt, Found, Inserted, Listed, MemoryStore, Note, Position, Replaced, Resealed,
+        Revision, Row, Store, StoreError, Tombstone,
     },
 };
 
@@ -183,6 +183,16 @@ impl Store for SharedStore {
             Ok(ended)
         })
         .await
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        let this = self.clone();
+        self.operation(async move { this.rows.reseal(key, before, sealed).await }).await
     }
 
     async fn list(

@@ -85,6 +85,27 @@ fn flags_come_before_variables_before_freshgate_toml() {
 }
 
 #[test]
+fn where_the_keys_are() {
+    let beside_the_store = |arguments: &[&str]| Case::with_secrets(GOOD).config(arguments).keys;
+    assert!(beside_the_store(&[]).file.ends_with("work/.freshgate/keys.toml"));
+    assert!(beside_the_store(&["--store", "sqlite:data/x.db"]).file.ends_with("work/data/keys.toml"));
+    assert!(beside_the_store(&["--store", "memory:"]).file.ends_with("work/.freshgate/keys.toml"));
+    assert!(beside_the_store(&[]).former_cookie_secrets.is_empty());
+
+    let file = "[keys]\nfile = \"other.toml\"\nformer_cookie_secrets = [\"hunter2-one\", \"hunter2-two\"]\n";
+    let case = Case::with_freshgate_toml(file).file("former", "hunter2-three\n\nhunter2-four\n");
+    let keys = case.config(&[]).keys;
+    assert_eq!(keys.file, case.path("other.toml"));
+    let case = case.variable("FRESHGATE_FORMER_COOKIE_SECRETS_FILE", "former");
+    let case = case.variable("FRESHGATE_KEYS_FILE", "third.toml");
+    let config = case.config(&[]);
+    assert_eq!(config.keys.file, case.path("third.toml"));
+    let former: Vec<_> = config.keys.former_cookie_secrets.iter().map(|secret| secret.expose()).collect();
+    assert_eq!(former, ["hunter2-one", "hunter2-two", "hunter2-three", "hunter2-four"]);
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
 fn how_sessions_are_kept_fresh() {
     let file = "[session]\nrefresh_ahead = false\nactive_for = \"1h\"\nmin_validity = \"1m\"\n";
     let case = Case::with_freshgate_toml(file);

@@ -237,3 +237,13 @@ fn what_a_file_says_cannot_drive_the_terminal() {
     let report = Case::with_secrets(GOOD).report(&["--listen", "\u{1b}[2J\u{1b}]0;x\u{7}"]);
     assert!(!report.contains(['\u{1b}', '\u{7}']), "{report:?}");
 }
+
+// Keys.
+report!(
+    former_cookie_secrets_have_the_wrong_type,
+    Case::with_freshgate_toml("[keys]\nformer_cookie_secrets = [\"hunter2-former\", 7]\nfiel = \"x\"\n")
+);
+report!(
+    file_of_former_cookie_secrets_is_missing,
+    Case::with_secrets(GOOD).variable("FRESHGATE_FORMER_COOKIE_SECRETS_FILE", "nowhere")
+);

@@ -23,8 +23,8 @@ use freshgate_oidc::Timestamp;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
-    Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Revision, Row, Store,
-    StoreError, Tombstone,
+    Changes, Ended, EndedAt, Found, Inserted, Listed, Note, Position, Replaced, Resealed, Revision, Row,
+    Store, StoreError, Tombstone,
 };
 use crate::session::SessionKey;
 
@@ -115,6 +115,15 @@ impl Store for SqliteStore {
             operations::end_at(connection, key, expected, tombstone, keep_until, note.as_deref())
         };
         self.0.writer.run(end_at).await
+    }
+
+    async fn reseal(
+        &self,
+        key: SessionKey,
+        before: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<Resealed, StoreError> {
+        self.0.writer.run(move |connection| operations::reseal(connection, key, &before, &sealed)).await
     }
 
     async fn list(

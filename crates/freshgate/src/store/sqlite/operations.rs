@@ -9,7 +9,7 @@ use crate::{
     session::{EndReason, SessionKey},
     store::{
         Change, Changes, Ended, EndedAt, Found, Index, Inserted, KEPT_CHANGES, Listed, Position, Replaced,
-        Revision, Row, Tombstone,
+        Resealed, Revision, Row, Tombstone,
     },
 };
 
@@ -143,6 +143,21 @@ pub(super) fn end_at(
         Found::Ended(first) => EndedAt::Before(first),
         Found::Unknown => EndedAt::Unknown,
     })
+}
+
+pub(super) fn reseal(
+    connection: &Connection,
+    key: SessionKey,
+    before: &[u8],
+    sealed: &[u8],
+) -> Result<Resealed> {
+    // A row has one of the two. No statement names `revision`, whose trigger would tell of a change.
+    let mut record =
+        connection.prepare_cached("UPDATE session SET sealed = ?3 WHERE key = ?1 AND sealed = ?2")?;
+    let mut note = connection.prepare_cached("UPDATE session SET note = ?3 WHERE key = ?1 AND note = ?2")?;
+    let values = params![key.as_bytes(), before, sealed];
+    let done = record.execute(values)? == 1 || note.execute(values)? == 1;
+    Ok(if done { Resealed::Done } else { Resealed::Overtaken })
 }
 
 pub(super) const LIST: &str =
