@@ -564,10 +564,9 @@ impl Flight<'_> {
     /// The provider refuses the refresh token: the session is over, and it depends on what went before whether that is what
     /// it means.
     async fn refused(&self, provider: &Provider, held: Held, why: Box<dyn Error + Send + Sync>) -> Diversion {
-        let lost_before =
-            held.record.refresh.may_have_been_used() && lost_answer(provider, &held.record).spends_tokens();
+        let reason = meaning_of_a_refusal(provider, &held.record);
+        let lost_before = reason == EndReason::OutcomeUnknown;
         tracing::warn!(session = %self.key.short(), lost_before, error = &*why as &dyn Error, "the provider refused the refresh token");
-        let reason = if lost_before { EndReason::OutcomeUnknown } else { EndReason::Refused };
         if self.engine.sabotaged(Sabotage::LosersSignedOut) {
             let _ = self.engine.end(self.key, reason).await;
             return RefreshError::SignInAgain(reason).into();
@@ -1040,7 +1039,7 @@ impl Flight<'_> {
 
     /// Ends the session, unless another engine has put a newer refresh token in place of the one that this is about, or is
     /// about to: it took this flight for dead and sends the token itself. What comes of that decides.
-    async fn end(&self, mut held: Held, reason: EndReason) -> Diversion {
+    async fn end(&self, mut held: Held, mut reason: EndReason) -> Diversion {
         let is_about_the_token = matches!(reason, EndReason::Refused | EndReason::OutcomeUnknown);
         let mut tries = Tries::default();
         loop {
@@ -1058,7 +1057,15 @@ impl Flight<'_> {
                 Ok(EndedAt::Conflict(record, _)) if !Fence::Generation.holds(&held.record, &record) => {
                     return Diversion::Overtaken;
                 }
-                Ok(EndedAt::Conflict(record, revision)) => Held { record, revision },
+                Ok(EndedAt::Conflict(record, revision)) => {
+                    // Another may have lost an answer meanwhile, and given up.
+                    if let (EndReason::Refused, Some(provider)) =
+                        (reason, self.engine.0.providers.get(&record.provider))
+                    {
+                        reason = meaning_of_a_refusal(provider, &record);
+                    }
+                    Held { record, revision }
+                }
                 // If it was written all the same, the next try finds the tombstone.
                 Err(_) if tries.again().await => held,
                 Err(error) => return RefreshError::store(error).into(),
@@ -1173,6 +1180,15 @@ impl Tries {
 
 fn lost_answer(provider: &Provider, record: &Record) -> LostAnswer {
     provider.lost_answer(record.identity.issuer.as_str())
+}
+
+/// What may have been used already is refused because of that, for all that anybody knows.
+fn meaning_of_a_refusal(provider: &Provider, record: &Record) -> EndReason {
+    if record.refresh.may_have_been_used() && lost_answer(provider, record).spends_tokens() {
+        EndReason::OutcomeUnknown
+    } else {
+        EndReason::Refused
+    }
 }
 
 fn no_turn(why: NoTurn) -> RefreshError {
