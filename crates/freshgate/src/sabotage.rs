@@ -35,11 +35,13 @@ pub enum Sabotage {
     LogoutOvertaken,
     /// A logout token is taken as often as it comes.
     ReplayIgnored,
+    /// Sessions whose time is over are left until somebody looks for them.
+    HouseNotKept,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -54,5 +56,6 @@ impl Sabotage {
         Self::NeighboursIgnored,
         Self::LogoutOvertaken,
         Self::ReplayIgnored,
+        Self::HouseNotKept,
     ];
 }

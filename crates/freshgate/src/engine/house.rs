@@ -7,14 +7,16 @@
 use std::time::Duration;
 
 use freshgate_oidc::Timestamp;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{
-    task::JoinSet,
+    sync::oneshot::{self, error::RecvError},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, sessions::Lookup};
 use crate::{
+    sabotage::Sabotage,
     session::{EndReason, SessionKey},
     store::StoreError,
 };
@@ -32,6 +34,9 @@ impl Engine {
     /// Ends sessions whose time is over, and sweeps tombstones that were kept for long enough out of the store, until
     /// `stop`. Spawn it once.
     pub async fn keep_house(self, stop: CancellationToken) {
+        if self.sabotaged(Sabotage::HouseNotKept) {
+            return;
+        }
         // A session that begins after a round was planned ends after it.
         let round = ROUND.min(self.0.policy.absolute_lifetime).max(Duration::from_secs(1));
         let rounds = async {
@@ -60,17 +65,22 @@ impl Engine {
     }
 
     async fn end_each_at_its_moment(&self, ending: Vec<(SessionKey, Timestamp)>) -> Result<(), StoreError> {
-        let mut ends = JoinSet::new();
+        let mut ends = FuturesUnordered::new();
         let mut outcome = Ok(());
         for (key, at) in ending {
             self.sleep_until(at).await;
             while ends.len() >= AT_ONCE {
-                settle(ends.join_next().await, &mut outcome);
+                settle(ends.next().await, &mut outcome);
             }
+            let (sender, ended) = oneshot::channel();
             let engine = self.clone();
-            ends.spawn(async move { engine.end_if_over(key).await });
+            self.start(async move {
+                // Whoever keeps house may have stopped.
+                let _ = sender.send(engine.end_if_over(key).await);
+            });
+            ends.push(ended);
         }
-        while let Some(ended) = ends.join_next().await {
+        while let Some(ended) = ends.next().await {
             settle(Some(ended), &mut outcome);
         }
         outcome
@@ -101,15 +111,10 @@ impl Engine {
 }
 
 /// The first failure counts. What failed is found again in the next round.
-fn settle(
-    ended: Option<Result<Result<(), StoreError>, tokio::task::JoinError>>,
-    outcome: &mut Result<(), StoreError>,
-) {
+fn settle(ended: Option<Result<Result<(), StoreError>, RecvError>>, outcome: &mut Result<(), StoreError>) {
     match ended {
         Some(Ok(Err(error))) if outcome.is_ok() => *outcome = Err(error),
-        Some(Err(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "ending a session broke off")
-        }
+        Some(Err(_gone)) => tracing::error!("ending a session broke off"),
         _ => {}
     }
 }

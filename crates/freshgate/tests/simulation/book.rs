@@ -108,6 +108,8 @@ pub(crate) struct Row {
     pub(crate) refresh_token: String,
     pub(crate) access_token: String,
     pub(crate) generation: u64,
+    /// When its time is over, in seconds.
+    pub(crate) ends_at: i64,
     /// How many answers count as lost.
     pub(crate) answers_lost: u64,
     /// Whether a request may have used the refresh token, and its answer be lost.

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::poll_fn,
+    hash::{DefaultHasher, Hash, Hasher},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
@@ -28,6 +29,8 @@ struct State {
     tasks: BTreeMap<u64, Entry>,
     last: u64,
     steps: u64,
+    /// Of who went when.
+    print: DefaultHasher,
     frozen: BTreeSet<Owner>,
     /// Engines that die after so many more steps of theirs.
     fuses: BTreeMap<Owner, u64>,
@@ -146,6 +149,10 @@ impl Executor {
         lock(&self.state).dead.contains(&owner)
     }
 
+    pub(crate) fn print(&self) -> u64 {
+        lock(&self.state).print.finish()
+    }
+
     pub(crate) fn steps(&self) -> u64 {
         lock(&self.state).steps
     }
@@ -185,6 +192,7 @@ impl Executor {
             id
         };
         state.steps += 1;
+        id.hash(&mut state.print);
         let entry = state.tasks.get_mut(&id)?;
         let owner = entry.owner;
         let mut task = entry.task.take()?;

@@ -15,7 +15,7 @@ mod store;
 mod world;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process::ExitCode,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::Instant,
@@ -27,6 +27,8 @@ use world::Broken;
 
 /// How many runs without a mistake, unless told otherwise.
 const SEEDS: u64 = 10_000;
+/// Each run of these is made twice, and must be the same.
+const REPLAYED: u64 = 20;
 /// A mistake must show within so many runs.
 const SEEDS_PER_MISTAKE: u64 = 2_000;
 
@@ -89,6 +91,8 @@ fn main() -> ExitCode {
     }
     let faults: Vec<String> = total.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
     println!("faults: {}", faults.join(", "));
+    let different = total.prints.len() as u64;
+    println!("replayed: {} runs, all the same; {different} of {} seeds differ", total.replayed, wanted.seeds);
     println!(
         "simulation: {} seeds, {} steps, {} faults, no promise broken; {caught} of {} deliberate mistakes noticed ({} s)",
         wanted.seeds,
@@ -97,7 +101,8 @@ fn main() -> ExitCode {
         Sabotage::ALL.len(),
         started.elapsed().as_secs(),
     );
-    if caught == Sabotage::ALL.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_good = caught == Sabotage::ALL.len() && different == wanted.seeds;
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Makes one mistake until a run shows it, and prints that run.
@@ -139,6 +144,18 @@ fn threads() -> usize {
 struct Total {
     steps: u64,
     faults: BTreeMap<&'static str, u64>,
+    replayed: u64,
+    prints: BTreeSet<u64>,
+}
+
+/// A seed is one run, or else none that fails could be looked into.
+fn compare(outcome: &mut Outcome, again: &Outcome) {
+    if outcome.print == again.print {
+        return;
+    }
+    let differ = outcome.trace.iter().zip(&again.trace).find(|(one, other)| one != other);
+    let what = format!("steps: {} and {}; where they part: {differ:?}", outcome.steps, again.steps);
+    outcome.broken.get_or_insert(Broken { check: "a seed is one run", step: outcome.steps, what });
 }
 
 /// Runs all seeds, on as many threads as there are cores. The first seed that breaks a promise ends it.
@@ -151,7 +168,12 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Total, Box<(u64, Outcome)>> {
             if seed >= seeds.end {
                 break;
             }
-            let outcome = scenario::run(seed, None, false);
+            let mut outcome = scenario::run(seed, None, false);
+            total.prints.insert(outcome.print);
+            if seed.is_multiple_of(REPLAYED) {
+                total.replayed += 1;
+                compare(&mut outcome, &scenario::run(seed, None, false));
+            }
             if outcome.broken.is_some() {
                 stop.store(true, Ordering::Relaxed);
                 return Err(Box::new((seed, outcome)));
@@ -169,6 +191,8 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Total, Box<(u64, Outcome)>> {
         for worker in workers {
             let total = worker.join().expect("a run does not panic")?;
             all.steps += total.steps;
+            all.replayed += total.replayed;
+            all.prints.extend(total.prints);
             for (name, count) in total.faults {
                 *all.faults.entry(name).or_default() += count;
             }

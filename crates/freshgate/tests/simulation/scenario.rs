@@ -40,12 +40,16 @@ const EVERYWHERE_WITHIN: Duration = Duration::from_secs(8);
 const FINISHED_WITHIN: Duration = Duration::from_secs(46);
 /// What became of a refresh token is found out within this, once all is well.
 const FOUND_OUT_WITHIN: Duration = Duration::from_secs(60);
+/// A session whose time is over ends within this, by whatever clock, once all is well.
+const ENDED_WITHIN: i64 = 150;
 /// A run in which something waits for ever is stopped.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
 /// What a run yields.
 pub(crate) struct Outcome {
     pub(crate) steps: u64,
+    /// What tells a run from others.
+    pub(crate) print: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) broken: Option<Broken>,
     pub(crate) trace: Vec<String>,
@@ -88,6 +92,7 @@ pub(crate) fn run(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Outcom
         }
         let outcome = Outcome {
             steps: watch.executor.steps(),
+            print: watch.print(),
             faults: watch.faults(),
             broken: watch.verdict(),
             trace: watch.trace(),
@@ -235,6 +240,10 @@ impl Scenario {
             policy: SessionPolicy {
                 refresh_ahead: world.dealt.ahead,
                 idle_timeout: world.dealt.idle_timeout,
+                absolute_lifetime: world
+                    .dealt
+                    .absolute_lifetime
+                    .unwrap_or(SessionPolicy::default().absolute_lifetime),
                 ..SessionPolicy::default()
             },
         };
@@ -332,6 +341,9 @@ impl Scenario {
                 self.check_fresh(running).await;
             }
         }
+        if running.iter().any(|running| !world.is_dead(running.owner)) && dealt.skew != Skew::Beyond {
+            self.check_over();
+        }
         drop(tabs);
         let waiting: Vec<String> =
             self.state().waiting.values().map(|waiting| waiting.what.clone()).collect();
@@ -351,6 +363,18 @@ impl Scenario {
             {
                 let what = format!("family {family} is active, and {} may still be lost", row.refresh_token);
                 self.world.broken("what is in doubt is found out", what);
+            }
+        }
+    }
+
+    /// A session ends when its time is over, though nobody looks for it.
+    fn check_over(&self) {
+        for (key, family) in self.state().sessions.clone() {
+            if let Some(Held::Live(row)) = self.book.row(key)
+                && self.world.unix_seconds() > row.ends_at + ENDED_WITHIN
+            {
+                let what = format!("family {family}, over since {}: {row:?}", row.ends_at);
+                self.world.broken("what is over ends", what);
             }
         }
     }

@@ -94,6 +94,7 @@ impl SharedStore {
             may_be_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default() > 0
                 || record["refresh"]["lease"]["settled"] == false,
             generation: record["generation"].as_u64().unwrap_or_default(),
+            ends_at: row.index.ends_at.as_unix_millis() / 1000,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -46,6 +47,8 @@ pub(crate) struct Dealt {
     pub(crate) crashes: u64,
     pub(crate) freezes: u64,
     pub(crate) idle_timeout: Option<Duration>,
+    /// Otherwise sessions outlive the run.
+    pub(crate) absolute_lifetime: Option<Duration>,
     pub(crate) stops: u64,
 }
 
@@ -111,6 +114,7 @@ impl Dealt {
             freezes: chance.pick(&[0, 0, 8]),
             idle_timeout: chance.pick(&[None, None, Some(600)]).map(Duration::from_secs),
             stops: chance.pick(&[0, 0, 10]),
+            absolute_lifetime: chance.percent(20).then(|| Duration::from_secs(chance.between(60, 400))),
         }
     }
 }
@@ -133,6 +137,8 @@ struct Told {
     sleepers: BTreeMap<String, Owner>,
     store_trouble: BTreeMap<Owner, Vec<Instant>>,
     verbose: bool,
+    /// Of the whole trace.
+    print: DefaultHasher,
 }
 
 struct Frozen {
@@ -178,6 +184,7 @@ impl World {
     pub(crate) fn note(&self, what: impl FnOnce() -> String) {
         let line = format!("{:>9.3} s  {}", self.elapsed().as_secs_f64(), what());
         let mut told = self.told();
+        line.hash(&mut told.print);
         if told.verbose {
             eprintln!("{line}");
         }
@@ -185,6 +192,13 @@ impl World {
             told.trace.pop_front();
         }
         told.trace.push_back(line);
+    }
+
+    /// What tells a run from others: all that was noted, and who went when.
+    pub(crate) fn print(&self) -> u64 {
+        let mut print = self.told().print.clone();
+        self.executor.print().hash(&mut print);
+        print.finish()
     }
 
     pub(crate) fn trace(&self) -> Vec<String> {
