@@ -121,6 +121,15 @@ impl Provider {
             .is_some_and(|family| !family.revoked && family.good == token)
     }
 
+    /// Whether this refresh token is the right one, and not good yet.
+    pub(crate) fn is_early(&self, token: &str) -> bool {
+        let now = self.world.unix_seconds();
+        self.state()
+            .families
+            .get(&crate::book::family(token))
+            .is_some_and(|family| family.good == token && family.good_from.is_some_and(|from| now < from))
+    }
+
     /// The user edits the profile.
     pub(crate) fn edit_profile(&self, family: u64) {
         if let Some(family) = self.state().families.get_mut(&family) {

@@ -384,6 +384,12 @@ impl Scenario {
         let sessions = self.state().sessions.clone();
         for (key, family) in sessions {
             let Ok(Opened::Open(session)) = running.engine.open(key).await else { continue };
+            if let Some(Held::Live(row)) = self.book.row(key)
+                && self.provider.is_early(&row.refresh_token)
+            {
+                // The last answer brought a refresh token for later, and no access token that is good.
+                continue;
+            }
             if session.tokens().expires_at.is_some_and(|at| at <= running.skew.now()) {
                 let what =
                     format!("family {family} is active on engine {}, and its token is over", running.owner);
