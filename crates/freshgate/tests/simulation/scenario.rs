@@ -330,7 +330,9 @@ impl Scenario {
         // A refusal without a word is believed only after a while, and when the clocks were set right what was planned by
         // them is due at the wrong time.
         let is_kept_fresh = dealt.ahead && !dealt.without_words && dealt.skew != Skew::Beyond;
-        if is_kept_fresh && !tabs.is_empty() {
+        // One may have been about to die when the faults ended.
+        let somebody_lives = || running.iter().any(|running| !world.is_dead(running.owner));
+        if is_kept_fresh && somebody_lives() {
             self.check_settled();
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -341,7 +343,7 @@ impl Scenario {
                 self.check_fresh(running).await;
             }
         }
-        if running.iter().any(|running| !world.is_dead(running.owner)) && dealt.skew != Skew::Beyond {
+        if somebody_lives() && dealt.skew != Skew::Beyond {
             self.check_over();
         }
         drop(tabs);
