@@ -37,11 +37,15 @@ pub enum Sabotage {
     ReplayIgnored,
     /// Sessions whose time is over are left until somebody looks for them.
     HouseNotKept,
+    /// The intent of an engine that died does not count as a request that may have been sent.
+    DeadIntentForgotten,
+    /// A refresh token whose answers were lost is sent again, whatever the provider's policy says.
+    PolicyIgnored,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -57,5 +61,7 @@ impl Sabotage {
         Self::LogoutOvertaken,
         Self::ReplayIgnored,
         Self::HouseNotKept,
+        Self::DeadIntentForgotten,
+        Self::PolicyIgnored,
     ];
 }

@@ -642,6 +642,7 @@ impl Flight<'_> {
             if let Some(lease) = refresh.lease.take()
                 && lease.holder != self.holder
                 && !lease.settled
+                && !self.engine.sabotaged(Sabotage::DeadIntentForgotten)
             {
                 // Whoever had it died, perhaps after sending.
                 refresh.answer_lost(lease.since);
@@ -649,6 +650,7 @@ impl Flight<'_> {
             let provider = self.engine.0.providers.get(&record.provider);
             if let Some(provider) = provider
                 && !refresh.may_be_sent(lost_answer(provider, &record), now)
+                && !self.engine.sabotaged(Sabotage::PolicyIgnored)
             {
                 tracing::warn!(session = %self.key.short(), "an answer was lost, and the refresh token cannot be sent again");
                 let reason = EndReason::OutcomeUnknown;
@@ -779,7 +781,9 @@ impl Flight<'_> {
             let at_once = turn.repeat(self.spread()) && held.record.refresh.answers_lost == 0;
             held = self.note_lost(held, sent_at).await?;
             let policy = lost_answer(provider, &held.record);
-            if !held.record.refresh.may_be_sent(policy, self.engine.0.clock.now()) {
+            if !held.record.refresh.may_be_sent(policy, self.engine.0.clock.now())
+                && !self.engine.sabotaged(Sabotage::PolicyIgnored)
+            {
                 tracing::warn!(session = %self.key.short(), error = &**error as &dyn Error, "answer lost, and the token cannot be sent again");
                 return Err(self.end(held, EndReason::OutcomeUnknown).await);
             }
