@@ -110,13 +110,17 @@ class Socket:
             "Sec-WebSocket-Protocol: streamlit, PLACEHOLDER_AUTH_TOKEN",
             *([f"Cookie: {cookies}"] if cookies else []),
         ]
-        self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        head = b""
-        while b"\r\n\r\n" not in head:
-            part = self._socket.recv(4096)
-            assert part, f"the socket was refused: {head[:200]!r}"
-            head += part
-        assert head.startswith(b"HTTP/1.1 101 "), head[:200]
+        try:
+            self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                part = self._socket.recv(4096)
+                assert part, f"the socket was refused: {head[:200]!r}"
+                head += part
+            assert head.startswith(b"HTTP/1.1 101 "), head[:200]
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

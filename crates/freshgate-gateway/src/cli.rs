@@ -417,6 +417,14 @@ pub struct Common {
     #[arg(long, value_name = "ADDR:PORT")]
     pub operator_listen: Option<String>,
 
+    /// Lets only signed-in users in: pages lead to the login, and everything else is refused, sockets, uploads and
+    /// static files among it. Who of them may enter is said in freshgate.toml.
+    ///
+    /// [default: not set]
+    /// [env: FRESHGATE_ACCESS_REQUIRE_LOGIN]
+    #[arg(long)]
+    pub require_login: bool,
+
     /// Where sessions are kept: `sqlite:PATH`, or `memory:` to lose them at every stop.
     ///
     /// [default: sqlite:.freshgate/sessions.db; with dev: sqlite:.freshgate/dev/sessions.db]

@@ -11,7 +11,6 @@ use freshgate::{
     engine::{EngineParts, Opened},
     keyring::Keyring,
     provider::{HttpTransport, MetadataUnavailable, Provider},
-    session::SessionKey,
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
 use freshgate_oidc::{MetadataError, Secret};
@@ -29,7 +28,7 @@ use crate::{
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::SessionApi,
-    upstream::{ProxyOptions, ReverseProxy, StillOpen, Tunnels, close_sockets_of_ended_sessions},
+    upstream::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels, close_sockets_of_ended_sessions},
 };
 
 /// How long requests may take to finish when the gate stops.
@@ -318,6 +317,10 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
     gate.base_path = config.public.base_path().to_owned();
     gate.default_provider = default_provider;
     gate.logins_in_flight = config.limits.logins_in_flight;
+    gate.require_login = config.access.require_login;
+    gate.access.clone_from(&config.access.rules);
+    gate.unverified_email = config.access.unverified_email;
+    gate.public_paths = PUBLIC_PATHS.map(str::to_owned).to_vec();
     gate.provider_token_key = Some(config.cookie_secret.clone());
     GateLayer::new(engine.clone(), gate).map_err(|error| {
         StartupProblem::new("the public address cannot be served")
@@ -326,6 +329,10 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
             .mend("set redirect_uri to your address, the base path and /oauth2callback")
     })
 }
+
+/// What Streamlit's page asks before it connects (again). It says nothing of the app, and where it is refused the page takes
+/// the app for broken.
+const PUBLIC_PATHS: [&str; 2] = ["/_stcore/health", "/_stcore/host-config"];
 
 /// The guard in front of the reverse proxy.
 pub type GuardedProxy = Gate<ReverseProxy>;
@@ -344,11 +351,16 @@ async fn serve_session_api(listener: UnixListener, api: SessionApi, stop: Cancel
     }
 }
 
-/// Asks the engine whether a session is open.
+/// Asks the engine whether a session is open and may be where it is.
 struct StoredSessions(Engine);
 
 impl StillOpen for StoredSessions {
-    fn still_open(&self, session: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(async move { matches!(self.0.open(session).await, Ok(Opened::Open(_))) })
+    fn still_open<'a>(&'a self, entrant: &'a Entrant) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            match self.0.open(entrant.session).await {
+                Ok(Opened::Open(session)) => entrant.permit.still_holds(&session),
+                Ok(Opened::Ended(_) | Opened::Unknown) | Err(_) => false,
+            }
+        })
     }
 }

@@ -111,6 +111,8 @@ pub struct ProviderMetadata {
     pub code_challenge_methods_supported: Option<Vec<String>>,
     /// How DPoP proofs may be signed (RFC 9449 section 5.1).
     pub dpop_signing_alg_values_supported: Option<Vec<String>>,
+    /// What `prompt` may ask for (OpenID Connect Initiating User Registration 1.0).
+    pub prompt_values_supported: Option<Vec<String>>,
     /// Whether every callback carries `iss` (RFC 9207 section 3).
     pub authorization_response_iss_parameter_supported: bool,
     /// Whether it tells us of logouts (Back-Channel Logout section 2.1).
@@ -164,6 +166,7 @@ impl ProviderMetadata {
             userinfo_signing_alg_values_supported: document.list("userinfo_signing_alg_values_supported"),
             code_challenge_methods_supported: document.list("code_challenge_methods_supported"),
             dpop_signing_alg_values_supported: document.list("dpop_signing_alg_values_supported"),
+            prompt_values_supported: document.list("prompt_values_supported"),
             authorization_response_iss_parameter_supported: document
                 .flag("authorization_response_iss_parameter_supported"),
             backchannel_logout_supported: document.flag("backchannel_logout_supported"),

@@ -174,15 +174,31 @@ const PROTOCOL_CLAIMS: &[&str] = &[
 /// take the word of whoever is named there.
 const CLAIM_SOURCES: &[&str] = &["_claim_names", "_claim_sources"];
 
+/// Addresses, and the claims that say of them whether the user can be reached there (section 5.1).
+const VERIFIED: &[(&str, &str)] = &[("email", "email_verified"), ("phone_number", "phone_number_verified")];
+
 /// The claims of a user: the ID token's, with those of userinfo where both have one, because userinfo is newer.
 ///
-/// Protocol claims are the ID token's alone; claim sources are dropped from both.
+/// Protocol claims are the ID token's alone; claim sources are dropped from both. What one document says of an address
+/// counts for the address in that document, and not for another one in the other.
 pub fn merge_claims(id_token: &Claims, userinfo: &UserInfo) -> Claims {
     let mut merged = id_token.clone();
     for (name, value) in userinfo.claims() {
         if !PROTOCOL_CLAIMS.contains(&name.as_str()) {
             merged.insert(name.clone(), value.clone());
         }
+    }
+    for (address, verified) in VERIFIED {
+        let (theirs, ours) = (userinfo.claims().get(*address), id_token.get(*address));
+        let speaks_of_it = match (theirs, ours) {
+            (Some(theirs), Some(ours)) if theirs == ours => continue,
+            (Some(_), _) => userinfo.claims(),
+            (None, _) => id_token,
+        };
+        match speaks_of_it.get(*verified) {
+            Some(value) => merged.insert((*verified).to_owned(), value.clone()),
+            None => merged.remove(*verified),
+        };
     }
     for source in CLAIM_SOURCES {
         merged.remove(*source);
@@ -327,6 +343,44 @@ mod tests {
         {
             let merged = merge_claims(&claims(id_token), &UserInfo(claims(userinfo)));
             assert!(!merged.keys().any(|name| name.starts_with("_claim")), "{merged:?}");
+        }
+    }
+    #[test]
+    fn an_address_is_as_verified_as_its_own_document_says() {
+        let table = [
+            // ID token, userinfo, merged.
+            (json!({"email": "a", "email_verified": true}), json!({"email": "b"}), json!({"email": "b"})),
+            (
+                json!({"email": "a", "email_verified": true}),
+                json!({"email": "b", "email_verified": false}),
+                json!({"email": "b", "email_verified": false}),
+            ),
+            (
+                json!({"email": "a", "email_verified": true}),
+                json!({"email": "a"}),
+                json!({"email": "a", "email_verified": true}),
+            ),
+            (
+                json!({"email": "a"}),
+                json!({"email": "a", "email_verified": true}),
+                json!({"email": "a", "email_verified": true}),
+            ),
+            (json!({"email": "a"}), json!({"email_verified": true}), json!({"email": "a"})),
+            (
+                json!({"email": "a", "email_verified": false}),
+                json!({"email_verified": true}),
+                json!({"email": "a", "email_verified": false}),
+            ),
+            (json!({"email_verified": true}), json!({"email": "b"}), json!({"email": "b"})),
+            (
+                json!({"phone_number": "1", "phone_number_verified": true}),
+                json!({"phone_number": "2"}),
+                json!({"phone_number": "2"}),
+            ),
+        ];
+        for (id_token, userinfo, expected) in table {
+            let merged = merge_claims(&claims(id_token.clone()), &UserInfo(claims(userinfo.clone())));
+            assert_eq!(Value::Object(merged), expected, "{id_token} with {userinfo}");
         }
     }
 }

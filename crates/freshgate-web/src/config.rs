@@ -1,9 +1,12 @@
 //! What a gate is told, and what follows from it.
 
+use std::sync::Arc;
+
 use freshgate::Secret;
 use url::{Position, Url};
 
 use crate::{
+    access::{Access, AccessRule, AmbiguousPath, Permit},
     cookies::{self, Cookies},
     origin::Origins,
     route::{Ours, Route},
@@ -24,9 +27,13 @@ pub struct GateConfig {
     pub default_provider: String,
     /// Whether only signed-in users reach the app: a page leads to the login, anything else is refused.
     pub require_login: bool,
+    /// Which of the signed-in users reach which paths of it; all of them, where no rule is.
+    pub access: Vec<AccessRule>,
+    /// Whether rules on e-mail addresses take an address that the provider does not call verified.
+    pub unverified_email: bool,
     /// How many logins one browser may have under way; more push out the oldest.
     pub logins_in_flight: usize,
-    /// Paths below `base_path` that need no login, to the byte; such as `/_stcore/health`.
+    /// Paths below `base_path` that need no login, to the byte; such as `/_stcore/health`. No rule is asked for them.
     pub public_paths: Vec<String>,
     /// Further origins whose pages are this app's own and may open WebSockets.
     pub other_origins: Vec<Url>,
@@ -35,7 +42,7 @@ pub struct GateConfig {
 }
 
 impl GateConfig {
-    /// The usual: the app at the root, the provider `default`, and no login required.
+    /// The usual: the app at the root, the provider `default`, no login required and no rules.
     pub fn new(public_origin: Url) -> Self {
         Self {
             public_origin,
@@ -43,6 +50,8 @@ impl GateConfig {
             callback_path: None,
             default_provider: "default".to_owned(),
             require_login: false,
+            access: Vec::new(),
+            unverified_email: false,
             logins_in_flight: cookies::FLOWS_KEPT,
             public_paths: Vec::new(),
             other_origins: Vec::new(),
@@ -63,6 +72,15 @@ pub enum GateConfigError {
     /// The app would lose a path, or we would.
     #[error("the callback path {0:?} is taken by another route of the gate")]
     CallbackPathTaken(String),
+    /// It must start with "/", and hold nothing that programs read in several ways, such as "//", ";", "%" or "..".
+    #[error("{0:?} is not a path that a rule can be about")]
+    NotARulePath(String),
+    /// It must have one "@", and something on both sides.
+    #[error("{0:?} is not an e-mail address")]
+    NotAnEmailAddress(String),
+    /// It must be what follows the "@" of an e-mail address, such as `example.com`.
+    #[error("{0:?} is not the domain of an e-mail address")]
+    NotAnEmailDomain(String),
 }
 
 /// A gate's configuration, checked, with what follows from it.
@@ -71,7 +89,8 @@ pub(crate) struct Site {
     pub(crate) origins: Origins,
     pub(crate) cookies: Cookies,
     pub(crate) default_provider: String,
-    pub(crate) require_login: bool,
+    require_login: bool,
+    access: Arc<Access>,
     pub(crate) provider_token_key: Option<Secret>,
     /// Where the provider sends the browser back to, after a login and after a logout.
     pub(crate) redirect_uri: Url,
@@ -100,6 +119,7 @@ impl Site {
         {
             return Err(GateConfigError::NotAPath(bad.clone()));
         }
+        let access = Access::new(config.access, config.unverified_email, &public_origin, &base_path)?;
         let mut redirect_uri = public_origin.clone();
         redirect_uri.set_path(&callback_path);
         let site = Self {
@@ -107,6 +127,7 @@ impl Site {
             origins: Origins::new(public_origin, &config.other_origins),
             default_provider,
             require_login: config.require_login,
+            access: Arc::new(access),
             provider_token_key: config.provider_token_key,
             redirect_uri,
             base_path,
@@ -132,6 +153,23 @@ impl Site {
         } else {
             Route::Protected
         }
+    }
+
+    /// The rules for a path that is not ours.
+    pub(crate) fn permit(&self, route: Route, path: &str) -> Result<Permit, AmbiguousPath> {
+        if route == Route::Public { Ok(Permit::unconditional()) } else { self.access.permit(path) }
+    }
+
+    /// Whether only signed-in users get there.
+    pub(crate) fn needs_login(&self, route: Route, permit: &Permit) -> bool {
+        permit.is_for_users() || (self.require_login && route != Route::Public)
+    }
+
+    /// Whether only signed-in users get to the app's start.
+    pub(crate) fn start_needs_login(&self) -> bool {
+        let start = self.start();
+        let route = self.route(&start);
+        self.permit(route, &start).is_ok_and(|permit| self.needs_login(route, &permit))
     }
 
     /// The app's start.

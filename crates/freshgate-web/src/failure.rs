@@ -4,10 +4,12 @@ use std::{borrow::Cow, convert::Infallible, error::Error, time::Duration};
 
 use freshgate::{
     engine::{BackChannelError, FrontChannelError, LoginError, RefreshError, RefreshFailure, TryLater},
-    session::EndReason,
+    session::{EndReason, OpenSession},
     store::StoreError,
 };
+use freshgate_oidc::Claims;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::Value;
 
 use crate::next::Next;
 
@@ -68,6 +70,8 @@ pub(crate) enum WayOn {
     Reload,
     /// A login, which leads back to where the user wanted to go.
     SignIn { provider: Option<String>, next: Option<Next> },
+    /// A login with another account of the same provider, which leads back here; or signing out.
+    OtherAccount { provider: String },
     /// The app's start.
     Start,
 }
@@ -186,6 +190,20 @@ impl Failure {
         .offering(WayOn::SignIn { provider: None, next: None })
     }
 
+    /// Somebody is signed in whom the rules for `path` do not let in.
+    pub(crate) fn not_allowed(session: &OpenSession, path: &str) -> Self {
+        let name = name_of(session.claims());
+        Self::new(
+            Fault::Browser,
+            StatusCode::FORBIDDEN,
+            "not_allowed",
+            "You are not allowed here",
+            format!("You are signed in as {name}, and this account does not have access."),
+        )
+        .offering(WayOn::OtherAccount { provider: session.provider().to_owned() })
+        .caused_by(format!("the rules for {path} refuse the account of session {}", session.key().short()))
+    }
+
     pub(crate) fn session_over(reason: EndReason) -> Self {
         Self::new(
             Fault::Browser,
@@ -249,6 +267,20 @@ impl Failure {
         .offering(WayOn::Start)
         .caused_by("what the browser must keep during the login does not fit into a cookie")
     }
+}
+
+/// By what a user knows which account it is.
+fn name_of(claims: &Claims) -> String {
+    const LONGEST: usize = 100;
+    let named =
+        |name: &&str| claims.get(*name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+    let name = ["email", "preferred_username", "name", "sub"].iter().find_map(named).unwrap_or("somebody");
+    // Characters that no name needs, and that could make one look like another.
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    name.chars().take(LONGEST).map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
 impl From<Infallible> for Failure {

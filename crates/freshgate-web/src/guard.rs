@@ -3,6 +3,7 @@
 use http::{Method, request::Parts};
 
 use crate::{
+    access::Permit,
     admitted::Visitor,
     config::Site,
     failure::{Failure, WayOn},
@@ -14,8 +15,8 @@ use crate::{
 /// What the guard decides.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// Let through, as this visitor.
-    Admit(Visitor),
+    /// Let through, as this visitor and by these rules.
+    Admit(Visitor, Permit),
     /// Sent to the login first, and then to where it was going.
     SignIn(Option<Next>),
     /// Refused.
@@ -27,10 +28,17 @@ pub(crate) fn decide(site: &Site, route: Route, asked: Asked, request: &Parts, s
     if asked == Asked::Socket && !site.origins.may_open_socket(request) {
         return Decision::Refuse(Failure::cross_origin());
     }
-    let needs_login = site.require_login && route != Route::Public;
+    let permit = match site.permit(route, request.uri.path()) {
+        Ok(permit) => permit,
+        Err(ambiguous) => return Decision::Refuse(Failure::bad_request(ambiguous)),
+    };
+    let needs_login = site.needs_login(route, &permit);
     match session {
-        Session::Open(session) => Decision::Admit(Visitor::SignedIn(session)),
-        _ if !needs_login => Decision::Admit(Visitor::Anonymous),
+        Session::Open(session) => match permit.refusing_path(session.claims()) {
+            None => Decision::Admit(Visitor::SignedIn(session), permit),
+            Some(path) => Decision::Refuse(Failure::not_allowed(&session, &path)),
+        },
+        _ if !needs_login => Decision::Admit(Visitor::Anonymous, permit),
         // The login could not mend this, and would send the browser round in circles.
         Session::Conflicting => Decision::Refuse(Failure::conflicting_sessions()),
         Session::None | Session::Over(_) if asked == Asked::Page => {

@@ -19,6 +19,7 @@ use http_body::Body;
 use tower::{Layer, Service};
 
 use crate::{
+    access::Permit,
     admitted::{Admitted, Visitor},
     body::GateBody,
     config::{GateConfig, GateConfigError, Site},
@@ -78,14 +79,14 @@ impl<S> Gate<S> {
             // Boxed, so that every request to the app does not carry the room that a login needs.
             return Box::pin(self.routes.answer_ours(ours, &parts, body, asked)).await.map(GateBody::ours);
         }
-        let visitor = match self.routes.admit(route, &parts, asked).await {
-            Ok(visitor) => visitor,
+        let (visitor, permit) = match self.routes.admit(route, &parts, asked).await {
+            Ok(admitted) => admitted,
             Err(answer) => return answer.map(GateBody::ours),
         };
         // Cheap to clone, and all that is needed of the request should the inner service fail.
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         cookies::take_out_ours(&mut parts.headers);
-        let admitted = Admitted::new(Request::from_parts(parts, body), visitor);
+        let admitted = Admitted::new(Request::from_parts(parts, body), visitor, permit);
 
         let mut inner = self.inner.clone();
         let answered = match poll_fn(|context| inner.poll_ready(context)).await {
@@ -125,12 +126,12 @@ where
 
 impl Routes {
     /// Lets a request for the app through, or answers it here.
-    async fn admit(&self, route: Route, request: &Parts, asked: Asked) -> Result<Visitor, Answer> {
+    async fn admit(&self, route: Route, request: &Parts, asked: Asked) -> Result<(Visitor, Permit), Answer> {
         let asker = Asker::new(&self.site, request);
         let session =
             self.session(request).await.map_err(|error| self.refuse(error.into(), asked, &asker))?;
         match guard::decide(&self.site, route, asked, request, session) {
-            Decision::Admit(visitor) => Ok(visitor),
+            Decision::Admit(visitor, permit) => Ok((visitor, permit)),
             Decision::SignIn(next) => {
                 let to = respond::login_path(&self.site, None, next.as_ref());
                 Err(self.finish(respond::redirect(&to)))

@@ -17,11 +17,12 @@
 //! ```
 //!
 //! - `layer.rs`: the steps of a request
-//! - `config.rs`, `route.rs`: whose a path is; `guard.rs`: who is let through
+//! - `config.rs`, `route.rs`: whose a path is; `access.rs`, `guard.rs`: who is let through
 //! - `cookies.rs`, `origin.rs`, `next.rs`: what a browser sends, and how far it is trusted
 //! - `routes/`: our own routes
 //! - `failure.rs`: what a failure tells whom; `respond.rs`: how it is told
 
+mod access;
 mod admitted;
 mod body;
 mod config;
@@ -38,6 +39,7 @@ mod respond;
 mod route;
 mod routes;
 
+pub use access::{AccessRule, Condition, Permit};
 pub use admitted::{Admitted, Visitor};
 pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};

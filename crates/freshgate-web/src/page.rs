@@ -23,6 +23,8 @@ pub(crate) enum Action<'a> {
     Link { label: &'a str, to: &'a str },
     /// Sends a POST there.
     Button { label: &'a str, to: &'a str },
+    /// Leads to an address; and, beside it, signs out by a POST.
+    LinkOrSignOut { label: &'a str, to: &'a str, sign_out: &'a str },
 }
 
 /// What to quote when asking for help.
@@ -44,14 +46,19 @@ impl Page<'_> {
         self.render().unwrap_or_default()
     }
 
+    /// Whether it sends a POST to us.
+    pub(crate) fn has_form(&self) -> bool {
+        match self.action {
+            Some(Action::Button { .. } | Action::LinkOrSignOut { .. }) => true,
+            Some(Action::Link { .. }) | None => false,
+        }
+    }
+
     /// The Content-Security-Policy: our style, by its hash, and nothing else.
     pub(crate) fn content_security_policy(&self) -> String {
         // A page with a form has no `form-action`: Chromium applies it to the redirect that follows a form, and signing
         // out leads to the provider.
-        let form_action = match self.action {
-            Some(Action::Button { .. }) => "",
-            _ => " form-action 'none';",
-        };
+        let form_action = if self.has_form() { "" } else { " form-action 'none';" };
         format!(
             "default-src 'none'; style-src 'sha256-{}';{form_action} base-uri 'none'; frame-ancestors 'none'",
             *STYLE_HASH
@@ -66,15 +73,16 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_text() {
         let evil = "<script>alert(1)</script>\"'&";
-        let page = Page {
-            heading: evil,
-            message: evil,
-            action: Some(Action::Link { label: evil, to: evil }),
-            quote: Some(Quote { code: evil, request_id: evil }),
-        };
-        let html = page.html();
-        assert!(!html.contains("<script"), "{html}");
-        assert!(!html.contains("\"'&"), "{html}");
+        for action in [
+            Action::Link { label: evil, to: evil },
+            Action::Button { label: evil, to: evil },
+            Action::LinkOrSignOut { label: evil, to: evil, sign_out: evil },
+        ] {
+            let quote = Some(Quote { code: evil, request_id: evil });
+            let html = Page { heading: evil, message: evil, action: Some(action), quote }.html();
+            assert!(!html.contains("<script"), "{html}");
+            assert!(!html.contains("\"'&"), "{html}");
+        }
     }
 
     #[test]
@@ -93,5 +101,7 @@ mod tests {
             |action| Page { heading: "h", message: "m", action, quote: None }.content_security_policy();
         assert!(with(None).contains("form-action 'none'"));
         assert!(!with(Some(Action::Button { label: "l", to: "/" })).contains("form-action"));
+        let both = Action::LinkOrSignOut { label: "l", to: "/", sign_out: "/" };
+        assert!(!with(Some(both)).contains("form-action"));
     }
 }

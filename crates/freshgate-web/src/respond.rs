@@ -55,7 +55,7 @@ pub(crate) fn page(status: StatusCode, page: &Page<'_>) -> Answer {
     if let Ok(policy) = HeaderValue::try_from(page.content_security_policy()) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    if matches!(page.action, Some(Action::Button { .. })) {
+    if page.has_form() {
         // Under `no-referrer` a browser hides the origin of a form's POST, by which we recognise it as ours.
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
@@ -121,8 +121,12 @@ struct Refusal<'a> {
 /// Turns a failure into a response and logs it.
 pub(crate) fn refuse(failure: Failure, asked: Asked, request: &Asker<'_>, request_id: &RequestId) -> Answer {
     let (label, to) = way_on(&failure.0, request);
-    let action = Some(Action::Link { label, to: &to });
-    answer(failure, asked, action, request.method, request.uri, request_id)
+    let sign_out = request.site.path_of(Ours::Logout);
+    let action = match &failure.0.way_on {
+        WayOn::OtherAccount { .. } => Action::LinkOrSignOut { label, to: &to, sign_out: &sign_out },
+        _ => Action::Link { label, to: &to },
+    };
+    answer(failure, asked, Some(action), request.method, request.uri, request_id)
 }
 
 /// Answers a request that no gate can take, such as one that is malformed or too large: a page, or JSON, with a code and a
@@ -194,6 +198,9 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// The parameter of `/auth/login` by which a user asks to choose the account.
+pub(crate) const SWITCH_ACCOUNT: &str = "switch_account";
+
 /// The path of the login, with what it is to know.
 pub(crate) fn login_path(site: &Site, provider: Option<&str>, next: Option<&Next>) -> String {
     let path = site.path_of(Ours::Login);
@@ -211,13 +218,17 @@ pub(crate) fn login_path(site: &Site, provider: Option<&str>, next: Option<&Next
 /// What a page offers to click, and where that leads.
 fn way_on(told: &Told, request: &Asker<'_>) -> (&'static str, String) {
     let start = || ("Go to the start page", request.site.start());
+    let here = || (request.method == Method::GET).then(|| request.own_address())?;
     match &told.way_on {
         WayOn::Start => start(),
         WayOn::SignIn { provider, next } => {
             let label = if told.status == StatusCode::UNAUTHORIZED { "Sign in" } else { "Try again" };
-            let here = || (request.method == Method::GET).then(|| request.own_address())?;
             let next = next.clone().or_else(here);
             (label, login_path(request.site, provider.as_deref(), next.as_ref()))
+        }
+        WayOn::OtherAccount { provider } => {
+            let login = login_path(request.site, Some(provider), here().as_ref());
+            ("Use another account", format!("{login}&{SWITCH_ACCOUNT}=1"))
         }
         WayOn::Reload => match request.own_address() {
             Some(same) => ("Try again", same.as_str().to_owned()),

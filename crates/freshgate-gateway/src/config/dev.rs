@@ -16,8 +16,8 @@ use freshgate_oidc::{ExpectedIssuer, Issuer};
 use url::Url;
 
 use super::{
-    AppConfig, Config, ConfiguredProvider, ExposedTokens, KeysConfig, Limits, LogConfig, PublicAddress, auth,
-    basics,
+    Access, AppConfig, Config, ConfiguredProvider, ExposedTokens, KeysConfig, Limits, LogConfig,
+    PublicAddress, auth, basics,
     environment::Environment,
     keys, listen,
     provider::DEFAULT_CLOCK_LEEWAY,
@@ -60,6 +60,7 @@ pub struct DevConfig {
     pub app: AppConfig,
     store: StoreLocation,
     session: SessionPolicy,
+    access: Access,
     limits: Limits,
     public: PublicAddress,
     keys: KeysConfig,
@@ -113,6 +114,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
         log: basics.log,
         store,
         session: basics.session,
+        access: basics.access,
         limits: basics.limits,
         app: AppConfig {
             script: script.clone(),
@@ -258,6 +260,7 @@ impl DevConfig {
             keys: self.keys.clone(),
             providers: vec![ConfiguredProvider { provider, transport: TransportOptions::default() }],
             exposed_tokens: ExposedTokens { id: true, access: true },
+            access: self.access.clone(),
             limits: self.limits,
             log: self.log.clone(),
             app: self.app.clone(),

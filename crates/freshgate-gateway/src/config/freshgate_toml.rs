@@ -54,7 +54,8 @@ fn is_key(path: &[&str]) -> bool {
 }
 
 fn may_show(path: &[&str]) -> bool {
-    is_key(path) && path != ["keys", "former_cookie_secrets"]
+    // Rules and the claims in them have keys of their own.
+    (is_key(path) && path != ["keys", "former_cookie_secrets"]) || path.first() == Some(&"access")
 }
 
 /// Whether keys go on below this path.

@@ -4,6 +4,7 @@
 //! It owns what may be said and what it means. Doing something about it (opening the store, asking the provider) is
 //! others'; what goes wrong there they tell with a [`StartupProblem`], which looks the same.
 
+mod access;
 mod auth;
 mod client_kwargs;
 mod dev;
@@ -41,6 +42,7 @@ use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
 use http::HeaderName;
 
+pub use access::Access;
 pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
 pub use environment::Environment;
@@ -77,6 +79,8 @@ pub struct Config {
     pub providers: Vec<ConfiguredProvider>,
     /// Which tokens the app may see.
     pub exposed_tokens: ExposedTokens,
+    /// Who may enter.
+    pub access: Access,
     /// Limits on what browsers may ask.
     pub limits: Limits,
     /// What is logged.
@@ -122,6 +126,7 @@ struct Basics {
     operator_listen: Option<SocketAddr>,
     store: Option<StoreLocation>,
     session: SessionPolicy,
+    access: Access,
     limits: Limits,
     log: LogConfig,
     python: Option<PathBuf>,
@@ -145,6 +150,9 @@ fn sources<'a>(
     let mut flags: Vec<_> =
         texts.iter().filter_map(|(name, text)| Some((*name, PathBuf::from(text.as_ref()?)))).collect();
     flags.extend(paths.iter().filter_map(|(name, path)| Some((*name, path.as_ref()?.clone()))));
+    if common.require_login {
+        flags.push(("require-login", PathBuf::from("true")));
+    }
     flags.append(&mut more_flags);
     let file_folder = environment.current_folder().to_owned();
     let mut sources = setting::Sources { flags, environment, file: item::Table::default(), file_folder };
@@ -171,6 +179,7 @@ fn basics(
             .and_then(|given| listen::read(&given, report)),
         store: sources.find(setting::STORE, report).and_then(|given| store_location::read(&given, report)),
         session: run::session(sources, report),
+        access: access::read(sources, report),
         limits: limits::read(sources, report),
         log: log::read(sources, report),
         python: sources.find(setting::PYTHON, report).and_then(|given| given.path(report)),

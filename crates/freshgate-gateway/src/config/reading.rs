@@ -22,8 +22,12 @@ impl Given {
         }
     }
 
-    /// A list of texts, none of them empty.
+    /// A list of texts, none of them empty. In a flag or a variable they are separated by commas.
     pub(super) fn texts(&self, report: &mut Report) -> Option<Vec<String>> {
+        if let (Value::Text(text), Written::Bare) = (&self.item.value, self.written) {
+            let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+            return Some(texts.map(str::to_owned).collect());
+        }
         let Value::List(items) = &self.item.value else {
             return self.expected("a list of texts", report);
         };

@@ -72,6 +72,7 @@ fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -
         keys,
         providers: auth.providers,
         exposed_tokens: auth.exposed_tokens,
+        access: basics.access,
         limits: basics.limits,
         log: basics.log,
         app: AppConfig {

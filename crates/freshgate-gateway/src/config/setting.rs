@@ -73,6 +73,13 @@ settings! {
     REQUEST_HEADER_BYTES = Setting::without_flag("limits.request_header_bytes", "FRESHGATE_LIMITS_REQUEST_HEADER_BYTES");
     SOCKETS_PER_SESSION = Setting::without_flag("limits.sockets_per_session", "FRESHGATE_LIMITS_SOCKETS_PER_SESSION");
     LOGINS_IN_FLIGHT = Setting::without_flag("limits.logins_in_flight", "FRESHGATE_LIMITS_LOGINS_IN_FLIGHT");
+    REQUIRE_LOGIN = Setting::new("access.require_login", "require-login", "FRESHGATE_ACCESS_REQUIRE_LOGIN");
+    ACCESS_EMAILS = Setting::without_flag("access.emails", "FRESHGATE_ACCESS_EMAILS");
+    ACCESS_EMAIL_DOMAINS = Setting::without_flag("access.email_domains", "FRESHGATE_ACCESS_EMAIL_DOMAINS");
+    ACCESS_GROUPS = Setting::without_flag("access.groups", "FRESHGATE_ACCESS_GROUPS");
+    ACCESS_CLAIMS = Setting::file_only("access.claims");
+    UNVERIFIED_EMAIL = Setting::without_flag("access.unverified_email", "FRESHGATE_ACCESS_UNVERIFIED_EMAIL");
+    ACCESS_RULE = Setting::file_only("access.rule");
     ISSUER = Setting::file_only("provider.NAME.issuer");
     CA_FILE = Setting::file_only("provider.NAME.ca_file");
     TIMEOUT = Setting::file_only("provider.NAME.timeout");

@@ -1,12 +1,18 @@
-//! Closes the sockets of sessions that end.
+//! Closes the sockets of sessions that end, and of users who are no longer allowed where they are.
 
 use std::{collections::VecDeque, future::Future, time::Duration};
 
-use freshgate::{Engine, engine::Opened, events::SessionEvent, session::SessionKey};
+use freshgate::{
+    Engine,
+    engine::Opened,
+    events::SessionEvent,
+    session::{OpenSession, SessionKey},
+};
 use tokio::{
     sync::{
         Notify,
         broadcast::{Receiver, error::RecvError},
+        mpsc,
     },
     time::{Instant, sleep, sleep_until},
 };
@@ -21,7 +27,11 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often sessions that have a socket are looked at for idle ones, where there is an idle timeout.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
 
-/// Closes the sockets of sessions that end from now on, until `stop`.
+/// How many sessions with changed claims may wait to be looked at, before all of them are.
+const CHANGES_KEPT: usize = 1024;
+
+/// Closes the sockets of sessions that end from now on, and of sessions whose claims change so that a rule lets them in no
+/// longer, until `stop`.
 pub(crate) fn close_sockets_of_ended_sessions(
     engine: Engine,
     tunnels: Tunnels,
@@ -30,8 +40,10 @@ pub(crate) fn close_sockets_of_ended_sessions(
     let events = engine.events();
     async move {
         let missed = Notify::new();
+        let (changed, changes) = mpsc::channel(CHANGES_KEPT);
         tokio::select! {
-            () = close_as_told(events, &tunnels, &missed) => {}
+            () = close_as_told(events, &tunnels, &changed, &missed) => {}
+            () = look_when_changed(&engine, &tunnels, changes) => {}
             () = look_when_missed(&engine, &tunnels, &missed) => {}
             () = look_for_idle(&engine, &tunnels) => {}
             () = stop.cancelled() => {}
@@ -40,7 +52,12 @@ pub(crate) fn close_sockets_of_ended_sessions(
 }
 
 /// Waits for nothing but events and the time to close.
-async fn close_as_told(mut events: Receiver<SessionEvent>, tunnels: &Tunnels, missed: &Notify) {
+async fn close_as_told(
+    mut events: Receiver<SessionEvent>,
+    tunnels: &Tunnels,
+    changed: &mpsc::Sender<SessionKey>,
+    missed: &Notify,
+) {
     let mut ending: VecDeque<(Instant, SessionKey)> = VecDeque::new();
     loop {
         let next = ending.front().map(|(at, _)| *at);
@@ -56,10 +73,31 @@ async fn close_as_told(mut events: Receiver<SessionEvent>, tunnels: &Tunnels, mi
         };
         match event {
             Ok(SessionEvent::Ended { key, .. }) => ending.push_back((Instant::now() + LAST_WORDS, key)),
-            Ok(SessionEvent::Changed { .. }) => {}
+            Ok(SessionEvent::Changed { key, claims_changed, .. }) => {
+                if claims_changed && tunnels.has_open(&key) && changed.try_send(key).is_err() {
+                    missed.notify_one();
+                }
+            }
             Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_)) => missed.notify_one(),
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+/// Asks the rules again for sessions whose claims have changed. At once, without last words: what an app has to say, it may
+/// not say any more.
+async fn look_when_changed(engine: &Engine, tunnels: &Tunnels, mut changes: mpsc::Receiver<SessionKey>) {
+    while let Some(key) = changes.recv().await {
+        if let Ok(Opened::Open(session)) = engine.open(key).await {
+            close_refused(tunnels, &session);
+        }
+    }
+}
+
+fn close_refused(tunnels: &Tunnels, session: &OpenSession) {
+    let closed = tunnels.close_refused(session);
+    if closed > 0 {
+        tracing::info!(session = %session.key().short(), closed, "closed sockets that the rules for their path allow no longer");
     }
 }
 
@@ -69,9 +107,13 @@ async fn look_when_missed(engine: &Engine, tunnels: &Tunnels, missed: &Notify) {
         missed.notified().await;
         tracing::warn!("events were missed; looking at every session that has a socket");
         for key in tunnels.sessions() {
-            // A store that fails says nothing about the session: its sockets stay.
-            if matches!(engine.open(key).await, Ok(Opened::Ended(_) | Opened::Unknown)) {
-                tunnels.close_session(&key);
+            match engine.open(key).await {
+                Ok(Opened::Open(session)) => close_refused(tunnels, &session),
+                Ok(Opened::Ended(_) | Opened::Unknown) => {
+                    tunnels.close_session(&key);
+                }
+                // A store that fails says nothing about the session: its sockets stay.
+                Err(_) => {}
             }
         }
     }
@@ -106,7 +148,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::listener::ClientConnection;
+    use crate::{listener::ClientConnection, upstream::Entrant};
 
     const A_SECOND: Duration = Duration::from_secs(1);
 
@@ -153,7 +195,7 @@ mod tests {
         let _entries: Vec<_> = owners
             .into_iter()
             .zip(&sockets)
-            .map(|(owner, one)| tunnels.register(owner, one.clone()))
+            .map(|(owner, one)| tunnels.register(owner.map(Entrant::unconditional), one.clone()))
             .collect();
         let closing = tokio::spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
         engine.end(key(1), EndReason::Operator).await.unwrap();
@@ -172,8 +214,8 @@ mod tests {
         let closing =
             close_sockets_of_ended_sessions(engine.clone(), tunnels.clone(), CancellationToken::new());
         let (ended, unknown) = (connection(), connection());
-        let _entries =
-            [(key(1), &ended), (key(2), &unknown)].map(|(key, one)| tunnels.register(Some(key), one.clone()));
+        let _entries = [(key(1), &ended), (key(2), &unknown)]
+            .map(|(key, one)| tunnels.register(Some(Entrant::unconditional(key)), one.clone()));
         engine.end(key(1), EndReason::Logout).await.unwrap();
         end_many(&engine).await;
         tokio::spawn(closing);
@@ -183,10 +225,11 @@ mod tests {
     #[tokio::test]
     async fn an_end_does_not_wait_for_that_look() {
         let (engine, tunnels, missed) = (engine(), Tunnels::new(), Notify::new());
+        let (changed, _changes) = mpsc::channel(1);
         let events = engine.events();
         end_many(&engine).await;
         let socket = connection();
-        let _entry = tunnels.register(Some(key(1)), socket.clone());
+        let _entry = tunnels.register(Some(Entrant::unconditional(key(1))), socket.clone());
         // Nobody looks, as if the store took forever.
         let told = async {
             timeout(A_SECOND, missed.notified()).await.expect("events were missed");
@@ -194,7 +237,7 @@ mod tests {
             assert!(closes(&socket).await);
         };
         tokio::select! {
-            () = close_as_told(events, &tunnels, &missed) => panic!("the engine is there"),
+            () = close_as_told(events, &tunnels, &changed, &missed) => panic!("the engine is there"),
             () = told => {}
         }
     }

@@ -33,7 +33,7 @@ use std::{
 };
 
 use freshgate::session::SessionKey;
-use freshgate_web::{Admitted, Visitor};
+use freshgate_web::{Admitted, Permit, Visitor};
 use http::{
     Extensions, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TRANSFER_ENCODING},
@@ -91,14 +91,30 @@ impl ProxyOptions {
     }
 }
 
-/// Answers whether a session is open at this moment.
+/// A signed-in visitor, and by which rules he was let in.
+#[derive(Clone, Debug)]
+pub struct Entrant {
+    /// The session.
+    pub session: SessionKey,
+    /// The rules.
+    pub permit: Permit,
+}
+
+impl Entrant {
+    /// The visitor of a session where no rule is.
+    pub fn unconditional(session: SessionKey) -> Self {
+        Self { session, permit: Permit::unconditional() }
+    }
+}
+
+/// Answers whether a session is open at this moment, and its user still allowed.
 ///
 /// Asked once for each WebSocket after it is registered in [`Tunnels`], so that a session that ends between the guard
 /// and the registration is noticed: whoever ends a session must make this answer `false` before it calls
-/// [`Tunnels::close_session`].
+/// [`Tunnels::close_session`], and whoever changes its claims before [`Tunnels::close_refused`].
 pub trait StillOpen: Send + Sync + 'static {
-    /// Whether the session is open. Where that cannot be found out, say no: the client will come back.
-    fn still_open(&self, session: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+    /// Whether the session is open and the permit holds. Where that cannot be found out, say no: the client will come back.
+    fn still_open<'a>(&'a self, entrant: &'a Entrant) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 }
 
 /// Sends admitted requests to the app. Cheap to clone.
@@ -126,9 +142,9 @@ impl ReverseProxy {
         Self(Arc::new(Proxy { options, identity_headers, pool, tunnels, still_open: Box::new(still_open) }))
     }
 
-    fn forward(&self, request: Request<Incoming>, session: Option<SessionKey>) -> Forwarding {
+    fn forward(&self, request: Request<Incoming>, entrant: Option<Entrant>) -> Forwarding {
         let proxy = Arc::clone(&self.0);
-        Box::pin(async move { proxy.forward(request, session).await })
+        Box::pin(async move { proxy.forward(request, entrant).await })
     }
 }
 
@@ -144,12 +160,14 @@ impl Service<Admitted<Incoming>> for ReverseProxy {
     }
 
     fn call(&mut self, admitted: Admitted<Incoming>) -> Forwarding {
-        let (request, visitor) = admitted.into_parts();
-        let session = match visitor {
-            Visitor::SignedIn(session) => Some(session.key()),
+        let entrant = match admitted.visitor() {
+            Visitor::SignedIn(session) => {
+                Some(Entrant { session: session.key(), permit: admitted.permit().clone() })
+            }
             Visitor::Anonymous => None,
         };
-        self.forward(request, session)
+        let (request, _) = admitted.into_parts();
+        self.forward(request, entrant)
     }
 }
 
@@ -157,15 +175,15 @@ impl Proxy {
     async fn forward(
         &self,
         request: Request<Incoming>,
-        session: Option<SessionKey>,
+        entrant: Option<Entrant>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         if websocket::is_handshake(&request) {
-            return Box::pin(websocket::forward(self, request, session)).await;
+            return Box::pin(websocket::forward(self, request, entrant)).await;
         }
-        let (request, extensions) = self.prepare(request, session.as_ref(), false);
+        let (request, extensions) = self.prepare(request, entrant.as_ref(), false);
         let answer = exchange::run(self, request).await?;
-        Ok(match (session, extensions.get::<ClientConnection>()) {
-            (Some(session), Some(client)) => self.bind_to_session(answer, session, client).await?,
+        Ok(match (entrant, extensions.get::<ClientConnection>()) {
+            (Some(entrant), Some(client)) => self.bind_to_session(answer, entrant, client).await?,
             _ => answer,
         })
     }
@@ -174,13 +192,13 @@ impl Proxy {
     fn prepare(
         &self,
         request: Request<Incoming>,
-        session: Option<&SessionKey>,
+        entrant: Option<&Entrant>,
         websocket: bool,
     ) -> (Request<RequestBody>, Extensions) {
         let (mut parts, body) = request.into_parts();
         let extensions = std::mem::take(&mut parts.extensions);
         let facts = GateFacts {
-            session,
+            session: entrant.map(|entrant| &entrant.session),
             client: extensions.get::<ClientConnection>().map(ClientConnection::forwarded_for),
             scheme: if self.options.scheme == Scheme::HTTPS { "https" } else { "http" },
             identity_headers: &self.identity_headers,
@@ -200,7 +218,7 @@ impl Proxy {
     async fn bind_to_session(
         &self,
         mut answer: Response<ResponseBody>,
-        session: SessionKey,
+        entrant: Entrant,
         client: &ClientConnection,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let is_event_stream = answer
@@ -209,8 +227,8 @@ impl Proxy {
             .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
         if is_event_stream {
             // First the entry, then the question, as for a WebSocket: the app may have taken its time to answer.
-            let registration = self.tunnels.register(Some(session), client.clone());
-            if !self.still_open.still_open(session).await {
+            let registration = self.tunnels.register(Some(entrant.clone()), client.clone());
+            if !self.still_open.still_open(&entrant).await {
                 return Err(UpstreamError::SessionEnded);
             }
             answer.body_mut().keep(registration);

@@ -9,8 +9,14 @@ use std::{
     },
 };
 
-use freshgate::{Engine, engine::InUse, session::SessionKey};
+use freshgate::{
+    Engine,
+    engine::InUse,
+    session::{OpenSession, SessionKey},
+};
+use freshgate_web::Permit;
 
+use super::Entrant;
 use crate::listener::ClientConnection;
 
 /// The WebSockets and event streams that are open, by session. Cheap to clone; clones are one.
@@ -34,6 +40,7 @@ type Shard = HashMap<SessionKey, Vec<Entry>>;
 
 struct Entry {
     number: u64,
+    permit: Permit,
     connection: ClientConnection,
 }
 
@@ -78,10 +85,20 @@ impl Tunnels {
     /// to answer, and a session that is over has no say. Clients see an abnormal closure (code 1006) and do what they do
     /// after any loss: connect again, which the guard answers.
     pub fn close_session(&self, session: &SessionKey) -> usize {
+        self.close_where(session, |_| true)
+    }
+
+    /// Closes those sockets of a session whose user may be there no longer, by the claims of now, in the same way.
+    pub fn close_refused(&self, session: &OpenSession) -> usize {
+        self.close_where(&session.key(), |entry| !entry.permit.still_holds(session))
+    }
+
+    fn close_where(&self, session: &SessionKey, closes: impl Fn(&Entry) -> bool) -> usize {
         let connections: Vec<ClientConnection> = self
             .shard(session)
             .get(session)
-            .map(|entries| entries.iter().map(|entry| entry.connection.clone()).collect())
+            .map(|entries| entries.iter().filter(|entry| closes(entry)))
+            .map(|entries| entries.map(|entry| entry.connection.clone()).collect())
             .unwrap_or_default();
         for connection in &connections {
             connection.abort();
@@ -90,10 +107,12 @@ impl Tunnels {
     }
 
     /// Enters a socket, until what this yields is dropped. Sockets of anonymous visitors are only counted.
-    pub(super) fn register(&self, session: Option<SessionKey>, connection: ClientConnection) -> Registration {
+    pub(super) fn register(&self, entrant: Option<Entrant>, connection: ClientConnection) -> Registration {
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed);
-        if let Some(session) = &session {
-            self.shard(session).entry(*session).or_default().push(Entry { number, connection });
+        let session = entrant.as_ref().map(|entrant| entrant.session);
+        if let Some(Entrant { session, permit }) = entrant {
+            let entry = Entry { number, permit, connection };
+            self.shard(&session).entry(session).or_default().push(entry);
         }
         self.0.open.fetch_add(1, Ordering::Relaxed);
         let engine = self.0.engine.as_ref();
@@ -185,7 +204,7 @@ mod tests {
         let mut entries: Vec<_> = sockets
             .iter()
             .zip(owners)
-            .map(|(socket, owner)| tunnels.register(owner, socket.clone()))
+            .map(|(socket, owner)| tunnels.register(owner.map(Entrant::unconditional), socket.clone()))
             .collect();
         assert_eq!(tunnels.count(), 4);
         assert!(tunnels.has_open(&mine));
@@ -216,7 +235,8 @@ mod tests {
         let ahead = engine.clone().refresh_ahead(CancellationToken::new());
         let tunnels = Tunnels::of(engine.clone());
         let mine = SessionKey::from_bytes([1; 32]);
-        let sockets = [Some(mine), Some(mine), None].map(|owner| tunnels.register(owner, connection()));
+        let sockets = [Some(mine), Some(mine), None]
+            .map(|owner| tunnels.register(owner.map(Entrant::unconditional), connection()));
         assert_eq!(engine.active_sessions(), 1, "both are of one session, and a stranger is of none");
         drop(sockets);
         assert_eq!(engine.active_sessions(), 1, "it was used a moment ago");

@@ -3,7 +3,6 @@
 //! `websocket` is the one protocol that a client may change to. A tunnel for any other (`h2c` is the known case) would
 //! carry requests past the guard.
 
-use freshgate::session::SessionKey;
 use http::{
     HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE},
@@ -21,7 +20,7 @@ use std::{
 };
 
 use super::{
-    Proxy, ResponseBody, UpstreamError,
+    Entrant, Proxy, ResponseBody, UpstreamError,
     body::Lease,
     connection::UpstreamConnection,
     exchange,
@@ -58,7 +57,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
 pub(super) async fn forward(
     proxy: &Proxy,
     request: Request<Incoming>,
-    session: Option<SessionKey>,
+    entrant: Option<Entrant>,
 ) -> Result<Response<ResponseBody>, UpstreamError> {
     if !request.body().is_end_stream() || !request.headers().contains_key(SEC_WEBSOCKET_KEY) {
         return Err(UpstreamError::Handshake);
@@ -71,17 +70,17 @@ pub(super) async fn forward(
 
     // First the entry, then the question: a session that ends after the answer finds the entry, and one that ended
     // before the entry shows in the answer.
-    let registration = proxy.tunnels.register(session, client.clone());
-    if session.is_some_and(|session| proxy.tunnels.count_of(&session) > proxy.options.sockets_per_session) {
-        return Err(UpstreamError::TooManySockets);
-    }
-    if let Some(session) = session
-        && !proxy.still_open.still_open(session).await
-    {
-        return Err(UpstreamError::SessionEnded);
+    let registration = proxy.tunnels.register(entrant.clone(), client.clone());
+    if let Some(entrant) = &entrant {
+        if proxy.tunnels.count_of(&entrant.session) > proxy.options.sockets_per_session {
+            return Err(UpstreamError::TooManySockets);
+        }
+        if !proxy.still_open.still_open(entrant).await {
+            return Err(UpstreamError::SessionEnded);
+        }
     }
 
-    let (request, mut extensions) = proxy.prepare(request, session.as_ref(), true);
+    let (request, mut extensions) = proxy.prepare(request, entrant.as_ref(), true);
     let client_upgrade = extensions.remove::<OnUpgrade>().ok_or(UpstreamError::Handshake)?;
     let stream = proxy.pool.connect().await?;
     let mut connection = UpstreamConnection::open(stream).await.map_err(UpstreamError::of_exchange)?;

@@ -69,6 +69,7 @@ fn everything_that_a_provider_can_say() {
         "userinfo_signing_alg_values_supported",
         "code_challenge_methods_supported",
         "dpop_signing_alg_values_supported",
+        "prompt_values_supported",
     ] {
         document[member] = json!([member, 1]);
     }
@@ -99,6 +100,7 @@ fn everything_that_a_provider_can_say() {
     );
     assert_eq!(list(&metadata.code_challenge_methods_supported), "code_challenge_methods_supported");
     assert_eq!(list(&metadata.dpop_signing_alg_values_supported), "dpop_signing_alg_values_supported");
+    assert_eq!(list(&metadata.prompt_values_supported), "prompt_values_supported");
     assert!(metadata.lists_scope("scopes_supported"));
 }
 

@@ -10,7 +10,7 @@ use crate::{
     next::Next,
     origin::Referer,
     provider_token,
-    respond::{Answer, redirect, with_cookies},
+    respond::{Answer, SWITCH_ACCOUNT, redirect, with_cookies},
     route::Ours,
 };
 
@@ -22,6 +22,8 @@ struct Query {
     /// Set by ourselves on the way to the public host, so that we go there once: a proxy in front of us that rewrites
     /// `Host` would have us go there forever.
     moved: bool,
+    /// Whether the user wants to choose the account, though signed in with one.
+    switch_account: bool,
 }
 
 impl Query {
@@ -33,6 +35,10 @@ impl Query {
                 "next" => &mut parsed.next,
                 "moved" => {
                     parsed.moved = true;
+                    continue;
+                }
+                SWITCH_ACCOUNT => {
+                    parsed.switch_account = true;
                     continue;
                 }
                 _ => continue,
@@ -58,11 +64,17 @@ impl Routes {
         }
         let provider = self.named_provider(query.provider)?;
         let try_again = WayOn::SignIn { provider: Some(provider.clone()), next: next.clone() };
+        let parameters = match self.engine.providers().find(|known| known.name() == provider) {
+            Some(provider) if query.switch_account => {
+                vec![("prompt".to_owned(), provider.account_prompt().await.to_owned())]
+            }
+            _ => Vec::new(),
+        };
         let login = LoginRequest {
             provider,
             redirect_uri: self.site.redirect_uri.clone(),
             next: next.unwrap_or_else(|| self.site.next_start()).as_str().to_owned(),
-            parameters: Vec::new(),
+            parameters,
         };
         let started = self
             .engine
@@ -103,6 +115,9 @@ impl Routes {
         if let Some(next) = next {
             pairs.append_pair("next", next.as_str());
         }
+        if query.switch_account {
+            pairs.append_pair(SWITCH_ACCOUNT, "1");
+        }
         pairs.append_pair("moved", "1");
         drop(pairs);
         redirect(url.as_str())
@@ -131,11 +146,14 @@ mod tests {
             provider: provider.map(str::to_owned),
             next: next.map(str::to_owned),
             moved,
+            switch_account: false,
         };
+        let switching = Query { switch_account: true, ..query(Some("google"), None, false) };
         let table = [
             ("", Ok(query(None, None, false))),
             ("provider=google", Ok(query(Some("google"), None, false))),
             ("next=%2Fa%3Fb&provider=google", Ok(query(Some("google"), Some("/a?b"), false))),
+            ("provider=google&switch_account=1", Ok(switching)),
             ("moved=1&x=y", Ok(query(None, None, true))),
             ("next=%ff", Ok(query(None, Some("\u{fffd}"), false))),
             ("provider=a&provider=b", Err("a parameter comes twice")),

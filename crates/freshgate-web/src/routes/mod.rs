@@ -99,7 +99,7 @@ impl Routes {
 
     /// Where a user lands who signed out: the app's start, unless that would sign in again at once.
     fn signed_out(&self) -> Answer {
-        if !self.site.require_login {
+        if !self.site.start_needs_login() {
             return redirect(&self.site.start());
         }
         let to = self.site.start();

@@ -1,5 +1,6 @@
 //! Stories: a browser with a cookie jar, the layer with a real engine, the development provider.
 
+mod access;
 mod bridge;
 mod browser;
 mod channels;

@@ -28,7 +28,7 @@ use freshgate::{
 };
 use freshgate_devidp::{DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider, Scripting};
 use freshgate_oidc::ExpectedIssuer;
-use freshgate_web::{Admitted, Failure, Fault, Gate, GateConfig, GateLayer, Visitor};
+use freshgate_web::{Admitted, Failure, Fault, Gate, GateConfig, GateLayer, Permit, Visitor};
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
@@ -80,6 +80,7 @@ impl World {
         }
         provider.scripting = Scripting::On;
         provider.users.extend([DevUser::named("alice"), DevUser::named("mallory")]);
+        provider.scripting = Scripting::On;
         let provider = DevProvider::bind(provider).await.unwrap();
         let metadata_url = Url::parse(&provider.metadata_url()).unwrap();
 
@@ -175,6 +176,16 @@ impl World {
         answered.headers()[header::LOCATION].to_str().unwrap().to_owned()
     }
 
+    /// Edits a profile at the provider. The gate learns of it with the next refresh.
+    pub(crate) async fn change_user(&self, user: &str, mut claims: serde_json::Value) {
+        claims["name"] = user.into();
+        let body = serde_json::json!({ "sub": user, "claims": claims }).to_string();
+        let url = format!("{}/_script/users", self.provider.issuer());
+        let changed =
+            client().post(url).header(header::CONTENT_TYPE, "application/json").body(body).send().await;
+        assert!(changed.unwrap().status().is_success());
+    }
+
     pub(crate) fn session_key(&self, browser: &Browser) -> SessionKey {
         browser.session_key().expect("the browser holds a session cookie")
     }
@@ -268,6 +279,8 @@ pub(crate) struct App {
     pub(crate) out_of_order: Arc<AtomicBool>,
     /// The paths that it was asked for.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// By what the last request was let in.
+    pub(crate) permit: Arc<Mutex<Option<Permit>>>,
 }
 
 /// An app that does not answer.
@@ -299,6 +312,7 @@ impl Service<Admitted<Full<Bytes>>> for App {
     }
 
     fn call(&mut self, admitted: Admitted<Full<Bytes>>) -> Self::Future {
+        *self.permit.lock().unwrap() = Some(admitted.permit().clone());
         let (request, visitor) = admitted.into_parts();
         self.asked.lock().unwrap().push(request.uri().to_string());
         if self.out_of_order.load(Ordering::SeqCst) {

@@ -5,6 +5,7 @@ mod config;
 mod keys;
 mod metadata;
 mod policy;
+mod prompt;
 mod revocation;
 mod single;
 mod token_outcome;
@@ -145,6 +146,12 @@ impl Provider {
     /// What it says of itself; asked at first use, then renewed in the background.
     pub async fn metadata(&self) -> Result<Arc<ProviderMetadata>, MetadataUnavailable> {
         self.metadata.get(&self.config, &self.transport, &self.clock, &self.runner).await
+    }
+
+    /// The value of `prompt` by which it lets the user choose the account. Where its metadata cannot be had, a guess: the
+    /// login itself will tell.
+    pub async fn account_prompt(&self) -> &'static str {
+        self.metadata().await.map_or("login", |metadata| prompt::account_prompt(&metadata))
     }
 
     /// What becomes of a refresh token of `issuer` whose answer was lost.

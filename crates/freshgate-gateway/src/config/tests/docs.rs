@@ -19,12 +19,15 @@ fn every_setting_is_documented() {
 }
 
 #[test]
-fn the_example_is_good() {
-    let (_, example) = DOCS.split_once("```toml\n").expect("there is an example");
-    let (example, _) = example.split_once("```").expect("it ends");
-    let example = example.replace("/etc/ssl/company.pem", "company.pem");
-    let case = Case::with_freshgate_toml(&example).file("company.pem", "-----BEGIN CERTIFICATE-----\n");
-    assert_eq!(case.config(&[]).listen.to_string(), "0.0.0.0:8501");
+fn the_examples_are_good() {
+    let mut listening = Vec::new();
+    for example in DOCS.split("```toml\n").skip(1) {
+        let (example, _) = example.split_once("```").expect("it ends");
+        let example = example.replace("/etc/ssl/company.pem", "company.pem");
+        let case = Case::with_freshgate_toml(&example).file("company.pem", "-----BEGIN CERTIFICATE-----\n");
+        listening.push(case.config(&[]).listen.to_string());
+    }
+    assert_eq!(listening, ["127.0.0.1:8501", "0.0.0.0:8501"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use freshgate::provider::{LostAnswer, OfflineAccess, Refreshing};
 use freshgate_oidc::{ClientAuthMethod, ExpectedIssuer};
+use freshgate_web::{AccessRule, Condition};
 
 use super::{super::*, Case, GOOD};
 
@@ -59,6 +60,58 @@ fn headers_that_streamlit_trusts_are_known_wherever_they_are_named() {
     let variable = good().variable("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", json);
     assert_eq!(trusted(variable, &[]).0, ["x-team", "x-mail"]);
     assert_eq!(trusted(good(), &[]), (Vec::<http::HeaderName>::new(), String::new()));
+}
+
+#[test]
+fn who_may_enter() {
+    let access = |toml: &str| Case::with_freshgate_toml(toml).config(&[]).access;
+    let everybody = Case::with_secrets(GOOD).config(&[]).access;
+    assert_eq!(everybody, Access::default());
+    assert!(!everybody.require_login);
+
+    let users = Access { require_login: true, ..Access::default() };
+    assert_eq!(access("[access]\nrequire_login = true\n"), users);
+    assert_eq!(Case::with_secrets(GOOD).config(&["--require-login"]).access, users);
+
+    let claim = |name: &str, one_of: &[serde_json::Value]| Condition::Claim {
+        name: name.into(),
+        one_of: one_of.to_vec(),
+    };
+    let rule = |path: &str, conditions: &[Condition]| AccessRule {
+        path: path.into(),
+        conditions: conditions.to_vec(),
+    };
+    let staff = Condition::Email {
+        addresses: vec!["ada@other.example".into()],
+        domains: vec!["example.com".into(), "example.org".into()],
+    };
+    let whole = "[access]\nemails = [\"ada@other.example\"]\nemail_domains = [\"example.com\", \"example.org\"]\nunverified_email = true\n\
+        claims = { level = [3, 4], internal = true, \"/realm_access/roles\" = \"user\" }\n\
+        [[access.rule]]\npath = \"/admin\"\ngroups = [\"admins\"]\n[[access.rule]]\npath = \"/help\"\n";
+    assert_eq!(
+        access(whole),
+        Access {
+            require_login: true,
+            unverified_email: true,
+            rules: vec![
+                rule(
+                    "/",
+                    &[
+                        staff.clone(),
+                        claim("level", &[3.into(), 4.into()]),
+                        claim("internal", &[true.into()]),
+                        claim("/realm_access/roles", &["user".into()]),
+                    ]
+                ),
+                rule("/admin", &[claim("groups", &["admins".into()])]),
+                rule("/help", &[]),
+            ],
+        }
+    );
+    let case = Case::with_secrets(GOOD)
+        .variable("FRESHGATE_ACCESS_EMAILS", "ada@other.example")
+        .variable("FRESHGATE_ACCESS_EMAIL_DOMAINS", "example.com, example.org");
+    assert_eq!(case.config(&[]).access.rules, [rule("/", &[staff])]);
 }
 
 #[test]

@@ -166,6 +166,16 @@ report!(
         "[session]\nabsolute_lifetime = \"1s\"\nidle_timeout = \"9s\"\nactive_for = \"2d\"\n[limits]\nlogins_in_flight = 0\n"
     )
 );
+report!(
+    access_rules,
+    Case::with_freshgate_toml(
+        "[access]\nrequire_login = false\nemails = [\"ada\"]\nemail_domains = [\"@example.com\"]\ngroups = []\nclaims = { age = 1.5, team = [] }\n[[access.rule]]\ngroups = [\"admins\"]\n[[access.rule]]\npath = \"/a/../b\"\nemail = [\"x@y\"]\ngroups = \"admins\"\n"
+    )
+);
+report!(
+    access_rule_is_no_list,
+    Case::with_freshgate_toml("[access]\nrule = \"/reports\"\nclaims = [\"x\"]\n")
+);
 report!(listen_is_not_an_address, Case::with_secrets(GOOD), &["--listen", "app.example.com:80"]);
 report!(store_is_unknown, Case::with_secrets(GOOD), &["--store", "redis://user:hunter2@cache"]);
 report!(store_is_a_path, Case::with_secrets(GOOD), &["--store", "sessions.db"]);

@@ -25,7 +25,7 @@ use freshgate::session::SessionKey;
 use http::{Response, uri::Scheme};
 use http_body_util::{Either, Full};
 
-use super::{ProxyOptions, ReverseProxy, StillOpen, Tunnels};
+use super::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels};
 use crate::listener::{
     ListenerLimits,
     tests::{
@@ -61,7 +61,7 @@ impl Gate {
         let tunnels = Tunnels::new();
         let proxy = ReverseProxy::new(options, tunnels.clone(), Flag(Arc::clone(&still_open)));
         let service = tower::service_fn(move |request| {
-            let answer = proxy.forward(request, visitor);
+            let answer = proxy.forward(request, visitor.map(Entrant::unconditional));
             async move {
                 Ok::<_, Infallible>(match answer.await {
                     Ok(answer) => answer.map(Either::Left),
@@ -91,8 +91,8 @@ fn options(app: SocketAddr) -> ProxyOptions {
 struct Flag(Arc<AtomicBool>);
 
 impl StillOpen for Flag {
-    fn still_open(&self, asked: SessionKey) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        assert_eq!(asked, session());
+    fn still_open<'a>(&'a self, asked: &'a Entrant) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        assert_eq!(asked.session, session());
         Box::pin(future::ready(self.0.load(Ordering::SeqCst)))
     }
 }
