@@ -8,6 +8,9 @@ from harness.providers import DevProvider
 from harness.stage import Stage
 from harness.waiting import until
 
+# A gate looks ten times a second for what its neighbours did; the rest is for two apps on a busy machine.
+SEEN_BY_NEIGHBOURS = 2.0
+
 
 def test_logout_in_one_tab_signs_out_the_other_within_a_second(stage: Stage) -> None:
     stage.set_up()
@@ -18,6 +21,27 @@ def test_logout_in_one_tab_signs_out_the_other_within_a_second(stage: Stage) -> 
         one.click("log_out")
 
     other.is_signed_out(seconds=1.0)
+
+
+@pytest.mark.providers("devidp")
+def test_logout_at_one_gate_signs_out_at_the_other_at_once(stage: Stage) -> None:
+    # Cookies know no ports: at both gates this is one browser with one session.
+    stage.prepare(redirect_uri="http://localhost:{port}/oauth2callback")
+    here = stage.start_gate()
+    there = stage.start_neighbour()
+    one = stage.tab().open().is_signed_out().sign_in()
+    other = stage.tab()
+    other.address = there.address
+    other.open().is_signed_in().shows("sub", "alice")
+    connected = other.sockets()
+
+    with one.page.expect_request("**/auth/logout*") as left:
+        one.click("log_out")
+    assert left.value.url.startswith(here.address)
+
+    other.is_signed_out(seconds=SEEN_BY_NEIGHBOURS)
+    until(lambda: other.sockets() > connected, "the page to have lost its socket")
+    stage.remember_cookies()
 
 
 def test_old_cookie_signs_nobody_in_after_logout(stage: Stage) -> None:

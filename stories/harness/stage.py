@@ -64,11 +64,17 @@ class Stage:
     def start_gate(self, *arguments: str) -> Gate:
         """Starts the gate (again): the same project, the same port, the same store."""
         log = self.logs / f"gate-{len(self._gates) + 1}.log"
-        store = f"sqlite:{self.folder / 'store' / 'sessions.db'}"
         (self.folder / "store").mkdir(exist_ok=True)
-        self.gate = Gate.start(self.project, log, "--store", store, *arguments)
+        self.gate = Gate.start(self.project, log, "--store", self._store, *arguments)
         self._gates.append(self.gate)
         return self.gate
+
+    def start_neighbour(self) -> Gate:
+        """Starts a second gate beside the first: the same folder and the same store, another port."""
+        log = self.logs / f"gate-{len(self._gates) + 1}.log"
+        neighbour = Gate.start(self.project.neighbour(), log, "--store", self._store)
+        self._gates.append(neighbour)
+        return neighbour
 
     def profile(self) -> BrowserContext:
         """A browser profile of its own: another person, or another machine."""
@@ -78,6 +84,10 @@ class Stage:
         made.on("request", lambda request: self._remember_address(request.url))
         self._profiles.append(made)
         return made
+
+    @property
+    def _store(self) -> str:
+        return f"sqlite:{self.folder / 'store' / 'sessions.db'}"
 
     def tab(self, profile: BrowserContext | None = None) -> Tab:
         """A tab, in the given profile or in the first."""

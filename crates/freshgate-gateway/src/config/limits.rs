@@ -21,7 +21,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
+            connections: 8_192,
             request_header_bytes: 64 * 1024,
             sockets_per_session: 64,
             logins_in_flight: 8,
