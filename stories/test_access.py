@@ -70,6 +70,20 @@ def test_who_is_not_allowed_can_switch_the_account(stage: Stage) -> None:
     assert tab.page.url == f"{stage.project.address}/?a=b"
 
 
+def test_pages_of_a_session_that_ends_leave_the_app(stage: Stage) -> None:
+    set_up(stage, "", "--require-login")
+    tab = stage.tab().open()
+    tab.pass_the_providers_page("alice")
+    other = stage.tab().open().is_signed_in()
+
+    tab.click("log_out")
+
+    expect(other.page.get_by_role("heading")).to_have_text("You are signed out")
+    # It stays there: nobody is signed in again who wanted out.
+    other.page.get_by_role("link", name="Sign in again").click()
+    other.page.wait_for_url(f"{stage.provider.issuer}/**")
+
+
 @pytest.mark.providers("devidp")
 def test_who_loses_a_group_is_shut_out(stage: Stage) -> None:
     set_up(stage, ADMIN)

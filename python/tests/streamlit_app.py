@@ -110,6 +110,16 @@ class Page:
             }:
                 return run
 
+    def sent_to(self, seconds: float = 15) -> str:
+        """Where the page is sent, whatever else it is told."""
+        deadline = time.monotonic() + seconds
+        while True:
+            frame = self.socket.recv(timeout=max(0.01, deadline - time.monotonic()))
+            message = ForwardMsg()
+            message.ParseFromString(frame if isinstance(frame, bytes) else frame.encode())
+            if message.WhichOneof("type") == "auth_redirect":
+                return str(message.auth_redirect.url)
+
     def stays_quiet(self, seconds: float = 0.5) -> bool:
         """Whether no run comes on its own. To be used where one would have come by now."""
         try:

@@ -297,6 +297,21 @@ def test_sign_in_follows_the_secrets_where_the_gate_has_not_said(gate: FakeGate,
         assert page.run("logout").redirect == "/base/auth/logout"
 
 
+def test_an_ended_session_leaves_an_app_that_is_behind_the_login(gate: FakeGate, tmp_path: Path) -> None:
+    variables = {"FRESHGATE_SIGNED_OUT": "/reports/auth/logout"}
+    with streamlit_app.running(gate, tmp_path, variables=variables) as app:
+        handle = gate.sign_in(name="Ada")
+        with app.open(handle) as idle, app.open(handle) as running:
+            idle.run("name")
+            running.start("work", ready=str(tmp_path / "ready"))
+            wait_until((tmp_path / "ready").exists)
+            gate.end(handle)
+            # Also in the middle of a run: its socket is about to close.
+            for page in (idle, running):
+                assert page.sent_to() == "/reports/auth/logout"
+            assert idle.stays_quiet(), "there is nobody to run it for"
+
+
 def test_apptest_is_not_affected(gate: FakeGate, tmp_path: Path) -> None:
     code = """
         from freshgate._identity import Identity
@@ -336,10 +351,10 @@ def good() -> dict[str, str]:
 
 
 def test_the_environment_is_taken_away() -> None:
-    variables = good() | {"FRESHGATE_PROVIDERS": "default, okta"}
+    variables = good() | {"FRESHGATE_PROVIDERS": "default, okta", "FRESHGATE_SIGNED_OUT": "/auth/logout"}
     taken = _environment.take(variables)
     assert variables == {"PYTHONPATH": "/the/users/own", "HOME": "/home/ada"}
-    assert (taken.gate, taken.providers) == (12, frozenset({"default", "okta"}))
+    assert (taken.gate, taken.providers, taken.signed_out) == (12, frozenset({"default", "okta"}), "/auth/logout")
     assert SECRET not in repr(taken)
     assert _environment.take(good()).providers is None
 

@@ -200,6 +200,10 @@ async fn serve(
         arguments: &arguments,
         upstream_secret: &upstream_secret,
         providers: &providers,
+        signed_out: config
+            .access
+            .start_needs_login()
+            .then(|| format!("{}/auth/logout", config.public.base_path())),
         public_host: start.host_str().unwrap_or("localhost"),
         public_port: start.port_or_known_default().unwrap_or(config.listen.port()),
         base_path: config.public.base_path(),

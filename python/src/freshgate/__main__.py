@@ -134,7 +134,7 @@ def _install() -> None:
         raise CannotStart(str(problem)) from None
     _gate_watch.watch(environment.gate)
     sessions = _session.Sessions(environment.api)
-    _identity.Identity(sessions, environment.providers).install()
+    _identity.Identity(sessions, environment.providers, environment.signed_out).install()
     _events.Follower(sessions).start()
 
 

@@ -23,6 +23,8 @@ class Environment:
     gate: int
     #: The providers one can sign in with. `None`: not said.
     providers: frozenset[str] | None
+    #: Where pages go whose session has ended. `None`: they stay, and run as those of nobody.
+    signed_out: str | None = None
 
 
 def take(variables: MutableMapping[str, str]) -> Environment:
@@ -34,6 +36,7 @@ def take(variables: MutableMapping[str, str]) -> Environment:
     secret = variables.pop("FRESHGATE_UPSTREAM_SECRET", "")
     gate = variables.pop("FRESHGATE_GATE_PID", "")
     providers = variables.pop("FRESHGATE_PROVIDERS", None)
+    signed_out = variables.pop("FRESHGATE_SIGNED_OUT", None)
     _leave_python_path(variables)
 
     if not address and not secret and not gate:
@@ -55,7 +58,7 @@ def take(variables: MutableMapping[str, str]) -> Environment:
     if problems or api is None:
         raise BadEnvironment("; ".join(problems) + ". The gate sets these: start the app with freshgate run")
     names = None if providers is None else frozenset(name.strip() for name in providers.split(",") if name.strip())
-    return Environment(api=api, gate=int(gate), providers=names)
+    return Environment(api=api, gate=int(gate), providers=names, signed_out=signed_out)
 
 
 def _leave_python_path(variables: MutableMapping[str, str]) -> None:

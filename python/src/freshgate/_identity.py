@@ -27,9 +27,13 @@ _TRUST_AGAIN_AFTER: Final = 5.0
 class Identity:
     """The users of this app."""
 
-    def __init__(self, sessions: Sessions, providers: frozenset[str] | None) -> None:
-        """`providers`: those that one can sign in with. `None`: the gate has not said."""
+    def __init__(self, sessions: Sessions, providers: frozenset[str] | None, signed_out: str | None = None) -> None:
+        """`providers`: those that one can sign in with. `None`: the gate has not said.
+
+        `signed_out`: where pages go whose session has ended. `None`: they stay.
+        """
         self._sessions = sessions
+        self._signed_out = signed_out
         self._providers = providers
         self._ask_on_connect_from = 0.0
 
@@ -42,6 +46,7 @@ class Identity:
                 refresh=refresh,
                 validate_provider=self.validate_provider,
                 login_url=login_url,
+                signed_out=self._signed_out,
             ),
         )
 

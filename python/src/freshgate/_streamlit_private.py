@@ -38,13 +38,15 @@ class Replacements:
     validate_provider: Callable[[str], None]
     #: Where `st.login(provider)` sends the browser.
     login_url: Callable[[str], str]
+    #: Where pages go whose session has ended. `None`: they stay, and run as those of nobody.
+    signed_out: str | None
 
 
 def install(header: str, replacements: Replacements) -> None:
     """Puts the replacements in place, for this process. `header` names the session in a connection's request."""
     runtime = _module("streamlit.runtime.runtime")
     user_info = _module("streamlit.user_info")
-    runtime.Runtime.connect_session = _connect_session(runtime.Runtime.connect_session, header, replacements.user_info)
+    runtime.Runtime.connect_session = _connect_session(runtime.Runtime.connect_session, header, replacements)
     user_info.UserInfoProxy.refresh = replacements.refresh
     # The gate speaks OpenID Connect, not the app: Authlib is not needed, and Streamlit's own keys may be elsewhere.
     user_info.is_authlib_installed = lambda: True
@@ -58,9 +60,7 @@ def script_user() -> object:
     return None if context is None else context.user_info
 
 
-def _connect_session(
-    original: Callable[..., str], header: str, choose: Callable[[list[str], Mapping[str, Any]], dict[str, Any]]
-) -> Callable[..., str]:
+def _connect_session(original: Callable[..., str], header: str, replacements: Replacements) -> Callable[..., str]:
     @functools.wraps(original)
     def connect_session(
         runtime: Any,
@@ -74,14 +74,14 @@ def _connect_session(
         if values is None:
             # Not a browser's connection (Streamlit's agent API makes its own): there is no header to go by.
             return original(runtime, client, user_info, existing_session_id, *more, **named)
-        chosen = choose(values, user_info)
+        chosen = replacements.user_info(values, user_info)
         known = runtime._session_mgr.get_session_info(existing_session_id) if existing_session_id else None
         # Streamlit compares from 1.61.1 on; before, anybody who knew the id got the session.
         is_anothers = known is not None and not known.session._user_info == chosen  # noqa: SIM201 - `==` is the rule
         if is_anothers:
             existing_session_id = None
         session_id = original(runtime, client, chosen, existing_session_id, *more, **named)
-        _follow(runtime, session_id)
+        _follow(runtime, session_id, replacements.signed_out)
         if is_anothers:
             _start_anew(runtime, session_id)
         return session_id
@@ -89,12 +89,12 @@ def _connect_session(
     return connect_session
 
 
-def _follow(runtime: Any, session_id: str) -> None:
+def _follow(runtime: Any, session_id: str, signed_out: str | None) -> None:
     """Ties the connected session's user to its page. After a resume that user is older than the connection."""
     connected = runtime._session_mgr.get_active_session_info(session_id)
     user = connected.session._user_info if connected is not None else None
     if isinstance(user, SessionUser):
-        user.tab = _Tab(runtime, session_id, asyncio.get_running_loop())
+        user.tab = _Tab(runtime, session_id, asyncio.get_running_loop(), signed_out)
         user.tab.rerun_if_outdated(user)
 
 
@@ -122,10 +122,11 @@ def _upgrade_header(client: Any, name: str) -> list[str] | None:
 class _Tab:
     """One Streamlit session, as a page that can be run again."""
 
-    def __init__(self, runtime: Any, session_id: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, runtime: Any, session_id: str, loop: asyncio.AbstractEventLoop, signed_out: str | None) -> None:
         self._runtime = runtime
         self._session_id = session_id
         self._loop = loop
+        self._signed_out = signed_out
         self._waits = False
 
     def rerun_if_outdated(self, user: SessionUser) -> None:
@@ -152,6 +153,12 @@ class _Tab:
         connected = self._runtime._session_mgr.get_active_session_info(self._session_id)
         # A page that has gone keeps its outdated user; if it comes back, `_follow` looks again.
         if connected is not None and connected.session._user_info is user and user.is_outdated():
+            if self._signed_out is not None and user.is_over():
+                # Whatever runs there, its socket is about to close.
+                user.mark_presented()
+                connected.session._enqueue_forward_msg(_redirect(self._signed_out))
+                self._waits = False
+                return
             patience = _PATIENCE_WHEN_OVER if user.is_over() else _PATIENCE
             if connected.session._scriptrunner is not None and self._loop.time() - since < patience:
                 self._loop.call_later(_LOOK_AGAIN_AFTER, self._rerun, user, since)
@@ -159,6 +166,13 @@ class _Tab:
             user.mark_presented()
             connected.session.request_rerun(connected.session._client_state)
         self._waits = False
+
+
+def _redirect(url: str) -> Any:
+    """What `st.login()` and `st.logout()` tell the page."""
+    message = _module("streamlit.proto.ForwardMsg_pb2").ForwardMsg()
+    message.auth_redirect.url = url
+    return message
 
 
 def missing() -> list[str]:
@@ -230,6 +244,10 @@ _REQUIRED: Final[dict[str, Callable[[], bool]]] = {
     "AppSession.request_rerun": _takes(
         "streamlit.runtime.app_session", "AppSession", "request_rerun", "self", "client_state"
     ),
+    "AppSession._enqueue_forward_msg": _takes(
+        "streamlit.runtime.app_session", "AppSession", "_enqueue_forward_msg", "self", "msg"
+    ),
+    "ForwardMsg.auth_redirect": _has("streamlit.proto.ForwardMsg_pb2", "ForwardMsg", "AUTH_REDIRECT_FIELD_NUMBER"),
     "get_script_run_ctx": _has("streamlit.runtime.scriptrunner", "get_script_run_ctx"),
     "UserInfoProxy": _has("streamlit.user_info", "UserInfoProxy"),
     "user_info._get_user_info, by copy()": _uses("streamlit.user_info", "_get_user_info", "user_info", "copy"),

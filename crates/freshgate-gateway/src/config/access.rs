@@ -23,6 +23,13 @@ pub struct Access {
     pub unverified_email: bool,
 }
 
+impl Access {
+    /// Whether only signed-in users get to the app's start.
+    pub fn start_needs_login(&self) -> bool {
+        self.require_login || self.rules.iter().any(|rule| rule.path == "/")
+    }
+}
+
 /// The claim that `groups` is about.
 const GROUPS: &str = "groups";
 

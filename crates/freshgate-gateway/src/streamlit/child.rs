@@ -47,6 +47,8 @@ pub struct Launch<'a> {
     pub upstream_secret: &'a Secret,
     /// The names that `st.login()` takes.
     pub providers: &'a [&'a str],
+    /// Where pages go whose session has ended, if the app is behind the login: they cannot stay.
+    pub signed_out: Option<String>,
     /// Where browsers find the gate; Streamlit prints it.
     pub public_host: &'a str,
     /// The port of it.
@@ -127,6 +129,7 @@ impl Launch<'_> {
             .env("FRESHGATE_UPSTREAM_SECRET", self.upstream_secret.expose())
             .env("FRESHGATE_PROVIDERS", self.providers.join(","))
             .env("FRESHGATE_GATE_PID", std::process::id().to_string())
+            .envs(self.signed_out.map(|path| ("FRESHGATE_SIGNED_OUT", path)))
             // A group of its own: Ctrl-C reaches the gate alone, which then stops the whole group once.
             .process_group(0)
             .spawn()
