@@ -257,12 +257,14 @@ impl GateParts {
             ProxyOptions {
                 sockets_per_session: config.limits.sockets_per_session,
                 identity_headers: config.app.trusted_user_headers.clone(),
+                host: config.public.host(),
                 ..ProxyOptions::new(upstream, scheme)
             },
             tunnels.clone(),
             StoredSessions(engine.clone()),
         );
         let service = guard(&engine, &config)?.layer(proxy);
+        let proxies = config.proxies.clone();
         let limits = ListenerLimits {
             connections: config.limits.connections,
             request_head: config.limits.request_header_bytes,
@@ -281,7 +283,10 @@ impl GateParts {
             async move {
                 if finish.run_until_cancelled(ready).await.is_some() {
                     readiness.app_is_there();
-                    Listener::new(public, limits).serve(service, finish.cancelled_owned(), DRAIN).await;
+                    Listener::new(public, limits)
+                        .behind(proxies)
+                        .serve(service, finish.cancelled_owned(), DRAIN)
+                        .await;
                 }
             }
         });

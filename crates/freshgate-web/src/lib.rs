@@ -18,12 +18,14 @@
 //!
 //! - `layer.rs`: the steps of a request
 //! - `config.rs`, `route.rs`: whose a path is; `access.rs`, `guard.rs`: who is let through
+//! - `arrival.rs`: what the server around the layer knows of a request
 //! - `cookies.rs`, `origin.rs`, `next.rs`: what a browser sends, and how far it is trusted
 //! - `routes/`: our own routes
 //! - `failure.rs`: what a failure tells whom; `respond.rs`: how it is told
 
 mod access;
 mod admitted;
+mod arrival;
 mod body;
 mod config;
 mod cookies;
@@ -41,6 +43,7 @@ mod routes;
 
 pub use access::{AccessRule, Condition, Permit};
 pub use admitted::{Admitted, Visitor};
+pub use arrival::Arrival;
 pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};
 pub use failure::{Failure, Fault};

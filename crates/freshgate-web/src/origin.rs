@@ -6,6 +6,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use url::{Host, Url};
 
+use crate::arrival::Arrival;
+
 /// Who made the browser send a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sender {
@@ -101,11 +103,13 @@ impl Origins {
         }
     }
 
-    /// Whether the request was sent to the public origin's host and port, as far as `Host` tells.
-    pub(crate) fn is_public_host(&self, request: &Parts) -> bool {
+    /// Whether the request was sent to the public origin, as far as `Host` and the proxies in front of us tell.
+    pub(crate) fn is_public(&self, request: &Parts) -> bool {
         let Some(authority) = authority(request) else { return false };
+        let scheme = Arrival::of(request).and_then(|arrival| arrival.scheme.as_ref());
+        let scheme = scheme.map_or(self.public.scheme(), http::uri::Scheme::as_str);
         // A scheme's own port may be spelled out.
-        let Ok(asked) = Url::parse(&format!("{}://{authority}", self.public.scheme())) else { return false };
+        let Ok(asked) = Url::parse(&format!("{scheme}://{authority}")) else { return false };
         asked.origin() == self.public.origin()
     }
 
@@ -144,9 +148,12 @@ pub(crate) enum Referer {
     Elsewhere,
 }
 
-/// The host and port that the request was sent to: the absolute form of the target wins over `Host` (RFC 9112 section
-/// 3.2.2).
+/// The host and port that the request was sent to: a proxy in front of us knows best, and the absolute form of the target
+/// wins over `Host` (RFC 9112 section 3.2.2).
 fn authority(request: &Parts) -> Option<&str> {
+    if let Some(host) = Arrival::of(request).and_then(|arrival| arrival.host.as_ref()) {
+        return Some(host.as_str());
+    }
     match request.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => match single(&request.headers, &header::HOST) {
@@ -292,20 +299,39 @@ mod tests {
             (LOCAL, "127.0.0.1:8501", false),
         ];
         for (public, host, expected) in table {
-            assert_eq!(
-                origins(public).is_public_host(&request(&[("host", host)])),
-                expected,
-                "{public} {host}"
-            );
+            assert_eq!(origins(public).is_public(&request(&[("host", host)])), expected, "{public} {host}");
         }
         let two = request(&[("host", "app.example"), ("host", "evil.example")]);
-        assert!(!origins(PUBLIC).is_public_host(&two));
+        assert!(!origins(PUBLIC).is_public(&two));
     }
 
     #[test]
     fn the_absolute_form_wins_over_host() {
         let mut request = request(&[("host", "app.example")]);
         request.uri = "https://evil.example/x".parse().unwrap();
-        assert!(!origins(PUBLIC).is_public_host(&request));
+        assert!(!origins(PUBLIC).is_public(&request));
+    }
+
+    /// The public origin, the scheme and the host that a proxy tells of, and whether that is it.
+    #[test]
+    fn a_proxy_knows_best_where_a_request_was_sent() {
+        let table = [
+            (PUBLIC, None, None, false),
+            (PUBLIC, Some("https"), Some("app.example"), true),
+            (PUBLIC, None, Some("app.example"), true),
+            (PUBLIC, Some("http"), Some("app.example"), false),
+            (PUBLIC, Some("https"), Some("evil.example"), false),
+            (LOCAL, Some("http"), Some("localhost:8501"), true),
+            (LOCAL, Some("https"), Some("localhost:8501"), false),
+        ];
+        for (public, scheme, host, expected) in table {
+            let mut request = request(&[("host", "10.0.0.5:8501")]);
+            request.extensions.insert(Arrival {
+                scheme: scheme.map(|scheme| scheme.parse().unwrap()),
+                host: host.map(|host| host.parse().unwrap()),
+                ..Arrival::direct([192, 0, 2, 7].into())
+            });
+            assert_eq!(origins(public).is_public(&request), expected, "{public} {scheme:?} {host:?}");
+        }
     }
 }

@@ -30,6 +30,7 @@ use super::{
     store_location::StoreLocation,
     streamlit_options,
 };
+use crate::listener::TrustedProxies;
 
 /// Where the development provider listens unless told otherwise.
 const DEFAULT_PROVIDER_PORT: u16 = 8510;
@@ -62,6 +63,7 @@ pub struct DevConfig {
     session: SessionPolicy,
     access: Access,
     limits: Limits,
+    proxies: TrustedProxies,
     public: PublicAddress,
     keys: KeysConfig,
     state_folder: PathBuf,
@@ -123,6 +125,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
             trusted_user_headers: streamlit.trusted_user_headers.clone(),
             secrets_files: tell_secrets,
         },
+        proxies: basics.proxies,
         public: PublicAddress::on_this_machine(basics.listen, &streamlit.base_path),
         keys,
         state_folder,
@@ -253,6 +256,7 @@ impl DevConfig {
         Ok(Config {
             listen: self.listen,
             operator_listen: self.operator_listen,
+            proxies: self.proxies.clone(),
             public: self.public.clone(),
             store: self.store.clone(),
             session: self.session.clone(),

@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod log;
 mod provider;
+mod proxies;
 mod public_address;
 mod reading;
 mod redact;
@@ -42,6 +43,8 @@ use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
 use http::HeaderName;
 
+use crate::listener::TrustedProxies;
+
 pub use access::Access;
 pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
@@ -65,6 +68,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where operators ask how the gate is, if anywhere.
     pub operator_listen: Option<SocketAddr>,
+    /// The proxies in front of the gate.
+    pub proxies: TrustedProxies,
     /// The address that browsers use.
     pub public: PublicAddress,
     /// Where sessions are kept.
@@ -124,6 +129,7 @@ struct Basics {
     listen: SocketAddr,
     listen_given: Option<setting::Given>,
     operator_listen: Option<SocketAddr>,
+    proxies: TrustedProxies,
     store: Option<StoreLocation>,
     session: SessionPolicy,
     access: Access,
@@ -177,6 +183,7 @@ fn basics(
         operator_listen: sources
             .find(setting::OPERATOR_LISTEN, report)
             .and_then(|given| listen::read(&given, report)),
+        proxies: proxies::read(sources, report),
         store: sources.find(setting::STORE, report).and_then(|given| store_location::read(&given, report)),
         session: run::session(sources, report),
         access: access::read(sources, report),

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use url::{Host, Url};
+use http::HeaderValue;
+use url::{Host, Position, Url};
 
 use super::{
     report::{Problem, Report},
@@ -28,6 +29,11 @@ impl PublicAddress {
         let mut origin = self.redirect_uri.clone();
         origin.set_path("/");
         origin
+    }
+
+    /// The host, with its port if that is not the scheme's own.
+    pub fn host(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.redirect_uri[Position::BeforeHost..Position::AfterPort]).ok()
     }
 
     /// The path that the app lives under, such as `/reports`; empty for none.

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
-    item::Value,
+    item::{Item, Value},
     report::{Problem, Report},
     setting::{Given, Written},
 };
@@ -24,15 +24,21 @@ impl Given {
 
     /// A list of texts, none of them empty. In a flag or a variable they are separated by commas.
     pub(super) fn texts(&self, report: &mut Report) -> Option<Vec<String>> {
+        let each = self.each(report)?;
+        each.iter().map(|given| given.text(report).map(str::to_owned)).collect()
+    }
+
+    /// The entries of a list of texts, each with its own place if it has one.
+    pub(super) fn each(&self, report: &mut Report) -> Option<Vec<Given>> {
+        let entry = |item: Item| Given { item, ..self.clone() };
         if let (Value::Text(text), Written::Bare) = (&self.item.value, self.written) {
             let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-            return Some(texts.map(str::to_owned).collect());
+            return Some(texts.map(|text| entry(Item::text(text, self.item.place.clone()))).collect());
         }
         let Value::List(items) = &self.item.value else {
             return self.expected("a list of texts", report);
         };
-        let each = items.iter().map(|item| Given { item: item.clone(), ..self.clone() });
-        each.map(|given| given.text(report).map(str::to_owned)).collect()
+        Some(items.iter().cloned().map(entry).collect())
     }
 
     /// A path, relative to where it is written.

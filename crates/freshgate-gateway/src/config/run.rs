@@ -65,6 +65,7 @@ fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -
     Some(Config {
         listen: basics.listen,
         operator_listen: basics.operator_listen,
+        proxies: basics.proxies,
         public: public?,
         store,
         session: basics.session,

@@ -75,12 +75,12 @@ impl ClientConnection {
         }))
     }
 
-    /// Where the client is.
+    /// Where the connection comes from: the client, or a proxy in front of us.
     pub fn peer(&self) -> SocketAddr {
         self.0.peer
     }
 
-    /// The client's address, as `X-Forwarded-For` has it.
+    /// The address of the peer, as `X-Forwarded-For` has it.
     pub fn forwarded_for(&self) -> &HeaderValue {
         &self.0.forwarded_for
     }

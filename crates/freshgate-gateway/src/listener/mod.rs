@@ -1,12 +1,13 @@
 //! The front door: accepts connections, reads requests, and stops in two steps.
 //!
 //! What a client may get wrong is answered here, before any rule looks at a path or a header (`request_checks`,
-//! `framing`). How long it may take is decided here too (`client_stream`). What happens to a good request is the
+//! `framing`). Whom it comes from, past the proxies in front of us, is found out here (`forwarded`). How long it may take is decided here too (`client_stream`). What happens to a good request is the
 //! business of the service behind.
 
 mod body;
 mod client_connection;
 mod client_stream;
+mod forwarded;
 mod framing;
 mod request_checks;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use tower::Service;
 pub use body::ListenerBody;
 pub use client_connection::ClientConnection;
 pub(crate) use client_stream::ClientStream;
+pub use forwarded::{ForwardedHeader, TrustedProxies};
 pub use request_checks::MalformedRequest;
 
 use client_connection::{Connections, Signal};
@@ -79,6 +81,7 @@ impl Default for ListenerLimits {
 pub struct Listener {
     socket: TcpListener,
     limits: ListenerLimits,
+    proxies: TrustedProxies,
 }
 
 /// How a listener came to its end.
@@ -89,9 +92,15 @@ pub struct Stopped {
 }
 
 impl Listener {
-    /// Takes a bound socket.
+    /// Takes a bound socket. No proxy is trusted.
     pub fn new(socket: TcpListener, limits: ListenerLimits) -> Self {
-        Self { socket, limits }
+        Self { socket, limits, proxies: TrustedProxies::default() }
+    }
+
+    /// Believes these proxies for whom they pass requests on.
+    pub fn behind(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
+        self
     }
 
     /// Where it listens.
@@ -103,7 +112,7 @@ impl Listener {
     /// the request at hand and closes upgraded sockets (they would never end by themselves, and their clients come
     /// back); whatever is still there after `grace` is cut off.
     ///
-    /// Each request carries its [`ClientConnection`] as an extension. Dropping the future stops accepting and leaves
+    /// Each request carries its [`ClientConnection`] and its [`Arrival`](freshgate_web::Arrival) as extensions. Dropping the future stops accepting and leaves
     /// the open connections to themselves.
     pub async fn serve<S, B>(self, service: S, finish: impl Future<Output = ()>, grace: Duration) -> Stopped
     where
@@ -186,7 +195,12 @@ impl Listener {
         let client = connections.open(peer, slot);
         let stream = TokioIo::new(ClientStream::new(stream, client.clone(), &self.limits));
         let for_requests = client.clone();
-        let answer = service_fn(move |request| answer(request, service.clone(), for_requests.clone()));
+        let proxies = self.proxies.clone();
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            let arrival = proxies.arrival(for_requests.peer().ip(), request.headers());
+            request.extensions_mut().insert(arrival);
+            answer(request, service.clone(), for_requests.clone())
+        });
         let http = http1::Builder::new()
             // Our stream keeps time, at less cost per request.
             .header_read_timeout(None)

@@ -87,7 +87,7 @@ pub(super) fn check<B>(request: &mut Request<B>) -> Result<(), MalformedRequest>
     }
     let host = the_host(request)?;
     if let Some(named) = request.uri().authority() {
-        let host = read_host(host).ok_or(MalformedRequest::HostInvalid)?;
+        let host = read_host(host.as_bytes()).ok_or(MalformedRequest::HostInvalid)?;
         let scheme = request.uri().scheme().ok_or(MalformedRequest::TargetForm)?;
         if !is_same_host(named, &host, default_port(scheme).ok_or(MalformedRequest::TargetForm)?) {
             return Err(MalformedRequest::HostDisagrees);
@@ -114,7 +114,9 @@ fn the_host<B>(request: &Request<B>) -> Result<&HeaderValue, MalformedRequest> {
     match (hosts.next(), hosts.next()) {
         (None, _) => Err(MalformedRequest::HostMissing),
         (Some(_), Some(_)) => Err(MalformedRequest::HostRepeated),
-        (Some(host), None) if is_plain_host(host.as_bytes()) || read_host(host).is_some() => Ok(host),
+        (Some(host), None) if is_plain_host(host.as_bytes()) || read_host(host.as_bytes()).is_some() => {
+            Ok(host)
+        }
         (Some(_), None) => Err(MalformedRequest::HostInvalid),
     }
 }
@@ -133,8 +135,9 @@ fn is_port(digits: &[u8]) -> bool {
         && str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok())
 }
 
-fn read_host(host: &HeaderValue) -> Option<Authority> {
-    let authority = Authority::try_from(host.as_bytes()).ok()?;
+/// A host, perhaps with a port, and nothing else.
+pub(super) fn read_host(host: &[u8]) -> Option<Authority> {
+    let authority = Authority::try_from(host).ok()?;
     let rest = authority.as_str().strip_prefix(authority.host())?;
     let port_is_good = match rest.strip_prefix(':') {
         Some(digits) => is_port(digits.as_bytes()),

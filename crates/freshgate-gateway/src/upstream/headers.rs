@@ -28,8 +28,10 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub struct GateFacts<'a> {
     /// The visitor's session; `None` for an anonymous visitor.
     pub session: Option<&'a SessionKey>,
-    /// The address that the connection came from; `None` if the server in front did not say.
+    /// The client's address; `None` if the server in front did not say.
     pub client: Option<&'a HeaderValue>,
+    /// The host of the public address, with its port if that is not the scheme's; `None`: as `Host` has it.
+    pub host: Option<&'a HeaderValue>,
     /// The scheme of the public address.
     pub scheme: &'static str,
     /// Further headers that only the gate may set, such as those an app was told to trust.
@@ -55,7 +57,7 @@ pub fn prepare_request(headers: &mut HeaderMap, facts: &GateFacts<'_>, websocket
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(host) = headers.get(HOST).cloned() {
+    if let Some(host) = facts.host.or(headers.get(HOST)).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(facts.scheme));
@@ -226,6 +228,7 @@ mod tests {
         let facts = GateFacts {
             session,
             client: Some(&HeaderValue::from_static("192.0.2.7")),
+            host: None,
             scheme: "https",
             identity_headers: &identity_headers,
         };
@@ -331,7 +334,14 @@ mod tests {
             ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
             ("sec-websocket-version", "13"),
         ]);
-        let facts = GateFacts { session: None, client: None, scheme: "http", identity_headers: &[] };
+        let public = HeaderValue::from_static("public.test");
+        let facts = GateFacts {
+            session: None,
+            client: None,
+            host: Some(&public),
+            scheme: "http",
+            identity_headers: &[],
+        };
         prepare_request(&mut headers, &facts, true);
         assert_eq!(
             lines(&headers),
@@ -343,7 +353,7 @@ mod tests {
                 "sec-websocket-protocol: streamlit, 2|abc|def|1, session-1",
                 "sec-websocket-version: 13",
                 "upgrade: websocket",
-                "x-forwarded-host: app.test",
+                "x-forwarded-host: public.test",
                 "x-forwarded-proto: http",
             ]
         );

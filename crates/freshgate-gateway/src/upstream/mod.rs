@@ -33,7 +33,7 @@ use std::{
 };
 
 use freshgate::session::SessionKey;
-use freshgate_web::{Admitted, Permit, Visitor};
+use freshgate_web::{Admitted, Arrival, Permit, Visitor};
 use http::{
     Extensions, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TRANSFER_ENCODING},
@@ -60,6 +60,9 @@ pub struct ProxyOptions {
     pub upstream: SocketAddr,
     /// The scheme of the public address, which the app is told.
     pub scheme: Scheme,
+    /// The host of the public address, with its port if that is not the scheme's, which the app is told; `None`: what each
+    /// request says in `Host`.
+    pub host: Option<HeaderValue>,
     /// Headers that the app takes for identity, beside those that the gate knows. Nobody may send them.
     pub identity_headers: Vec<HeaderName>,
     /// How many sockets one session may have open at once.
@@ -80,6 +83,7 @@ impl ProxyOptions {
         Self {
             upstream,
             scheme,
+            host: None,
             identity_headers: Vec::new(),
             sockets_per_session: 64,
             connect_timeout: Duration::from_secs(5),
@@ -197,9 +201,11 @@ impl Proxy {
     ) -> (Request<RequestBody>, Extensions) {
         let (mut parts, body) = request.into_parts();
         let extensions = std::mem::take(&mut parts.extensions);
+        let client = forwarded_for(&extensions);
         let facts = GateFacts {
             session: entrant.map(|entrant| &entrant.session),
-            client: extensions.get::<ClientConnection>().map(ClientConnection::forwarded_for),
+            client: client.as_ref(),
+            host: self.options.host.as_ref(),
             scheme: if self.options.scheme == Scheme::HTTPS { "https" } else { "http" },
             identity_headers: &self.identity_headers,
         };
@@ -234,5 +240,19 @@ impl Proxy {
             answer.body_mut().keep(registration);
         }
         Ok(answer)
+    }
+}
+
+/// The client's address, as `X-Forwarded-For` has it. Mostly it is that of the connection, which has it written out.
+fn forwarded_for(extensions: &Extensions) -> Option<HeaderValue> {
+    let connection = extensions.get::<ClientConnection>();
+    match extensions.get::<Arrival>() {
+        Some(arrival)
+            if connection
+                .is_none_or(|connection| connection.peer().ip().to_canonical() != arrival.client) =>
+        {
+            HeaderValue::try_from(arrival.client.to_string()).ok()
+        }
+        _ => connection.map(|connection| connection.forwarded_for().clone()),
     }
 }

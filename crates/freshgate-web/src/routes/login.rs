@@ -55,7 +55,7 @@ impl Routes {
     pub(super) async fn login(&self, request: &Parts) -> Result<Answer, Failure> {
         let query = Query::parse(request.uri.query().unwrap_or_default()).map_err(Failure::bad_request)?;
         let next = self.wanted_next(&query, request);
-        if !query.moved && !self.site.origins.is_public_host(request) {
+        if !query.moved && !self.site.origins.is_public(request) {
             return Ok(self.move_to_public_host(&query, next.as_ref()));
         }
         if matches!(self.session(request).await?, Session::Conflicting) {
@@ -103,7 +103,8 @@ impl Routes {
         }
     }
 
-    /// Sends a browser that came by another name of this host (127.0.0.1 for localhost) to the public one: the callback
+    /// Sends a browser that came by another name of this host (127.0.0.1 for localhost), or over http where https is
+    /// public, to the public one: the callback
     /// arrives there, and the flow's cookie must be there when it does.
     fn move_to_public_host(&self, query: &Query, next: Option<&Next>) -> Answer {
         let mut url = self.site.origins.public().clone();

@@ -7,6 +7,7 @@ use freshgate_oidc::{ClientAuthMethod, ExpectedIssuer};
 use freshgate_web::{AccessRule, Condition};
 
 use super::{super::*, Case, GOOD};
+use crate::listener::{ForwardedHeader, TrustedProxies};
 
 #[test]
 fn a_plain_app() {
@@ -112,6 +113,38 @@ fn who_may_enter() {
         .variable("FRESHGATE_ACCESS_EMAILS", "ada@other.example")
         .variable("FRESHGATE_ACCESS_EMAIL_DOMAINS", "example.com, example.org");
     assert_eq!(case.config(&[]).access.rules, [rule("/", &[staff])]);
+}
+
+#[test]
+fn proxies_in_front() {
+    let proxies = |networks: &[&str], header| {
+        TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()), header)
+    };
+    let in_file = |toml: &str| Case::with_freshgate_toml(toml).config(&[]).proxies;
+    assert_eq!(Case::with_secrets(GOOD).config(&[]).proxies, TrustedProxies::default());
+    assert_eq!(
+        in_file("trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.1\", \"::1\"]\n"),
+        proxies(&["10.0.0.0/8", "192.0.2.1/32", "::1/128"], ForwardedHeader::XForwarded)
+    );
+    let case = Case::with_secrets(GOOD)
+        .variable("FRESHGATE_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8::/32")
+        .variable("FRESHGATE_FORWARDED_HEADER", "forwarded");
+    assert_eq!(
+        case.config(&[]).proxies,
+        proxies(&["10.0.0.0/8", "2001:db8::/32"], ForwardedHeader::Forwarded)
+    );
+}
+
+#[test]
+fn the_host_that_browsers_use() {
+    for (from, to, expected) in [
+        ("8501", "8501", "localhost:8501"),
+        ("http://localhost:8501", "https://app.example.com", "app.example.com"),
+        ("http://localhost:8501", "https://app.example.com:8443", "app.example.com:8443"),
+        ("localhost:8501", "[::1]:8501", "[::1]:8501"),
+    ] {
+        assert_eq!(Case::with_auth(from, to).config(&[]).public.host().unwrap(), expected);
+    }
 }
 
 #[test]

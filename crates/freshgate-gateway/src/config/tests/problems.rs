@@ -176,6 +176,17 @@ report!(
     access_rule_is_no_list,
     Case::with_freshgate_toml("[access]\nrule = \"/reports\"\nclaims = [\"x\"]\n")
 );
+report!(
+    trusted_proxies_are_none,
+    Case::with_freshgate_toml(
+        "trusted_proxies = [\"proxy.example.com\", \"0.0.0.0/0\", \"10.0.0.5/8\", \"10.0.0.0/33\", 7]\nforwarded_header = \"x-forward\"\n"
+    )
+);
+report!(trusted_proxies_are_no_list, Case::with_freshgate_toml("trusted_proxies = \"10.0.0.5\"\n"));
+report!(
+    forwarded_header_without_proxies,
+    Case::with_secrets(GOOD).variable("FRESHGATE_FORWARDED_HEADER", "forwarded")
+);
 report!(listen_is_not_an_address, Case::with_secrets(GOOD), &["--listen", "app.example.com:80"]);
 report!(store_is_unknown, Case::with_secrets(GOOD), &["--store", "redis://user:hunter2@cache"]);
 report!(store_is_a_path, Case::with_secrets(GOOD), &["--store", "sessions.db"]);

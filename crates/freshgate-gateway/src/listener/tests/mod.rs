@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tower::Service;
 
-use super::{Listener, ListenerLimits, Stopped};
+use super::{Listener, ListenerLimits, Stopped, TrustedProxies};
 
 /// A listener that serves until it is stopped or dropped.
 pub(crate) struct Served {
@@ -32,9 +32,25 @@ impl Served {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        Self::start_behind(TrustedProxies::default(), service, limits, grace).await
+    }
+
+    /// The same, behind proxies.
+    pub(crate) async fn start_behind<S, B>(
+        proxies: TrustedProxies,
+        service: S,
+        limits: ListenerLimits,
+        grace: Duration,
+    ) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         log::start();
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let listener = Listener::new(socket, limits);
+        let listener = Listener::new(socket, limits).behind(proxies);
         let address = listener.local_addr().expect("an address");
         let (finish, finished) = oneshot::channel();
         let serving = tokio::spawn(async move {

@@ -27,7 +27,7 @@ use http_body_util::{Either, Full};
 
 use super::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels};
 use crate::listener::{
-    ListenerLimits,
+    ListenerLimits, TrustedProxies,
     tests::{
         Served,
         raw::{App, Raw},
@@ -57,6 +57,15 @@ impl Gate {
     }
 
     async fn start(visitor: Option<SessionKey>, options: ProxyOptions, limits: ListenerLimits) -> Self {
+        Self::start_behind(TrustedProxies::default(), visitor, options, limits).await
+    }
+
+    async fn start_behind(
+        proxies: TrustedProxies,
+        visitor: Option<SessionKey>,
+        options: ProxyOptions,
+        limits: ListenerLimits,
+    ) -> Self {
         let still_open = Arc::new(AtomicBool::new(true));
         let tunnels = Tunnels::new();
         let proxy = ReverseProxy::new(options, tunnels.clone(), Flag(Arc::clone(&still_open)));
@@ -74,7 +83,7 @@ impl Gate {
                 })
             }
         });
-        let served = Served::start(service, limits, Duration::from_secs(5)).await;
+        let served = Served::start_behind(proxies, service, limits, Duration::from_secs(5)).await;
         Self { served, tunnels, still_open }
     }
 

@@ -1,7 +1,9 @@
 //! What the app sees of a request, and the browser of an answer.
 
-use super::{Gate, Raw, lines, session};
-use crate::listener::tests::raw::App;
+use http::HeaderValue;
+
+use super::{Gate, ProxyOptions, Raw, lines, options, session};
+use crate::listener::{ForwardedHeader, ListenerLimits, TrustedProxies, tests::raw::App};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
 
@@ -44,6 +46,45 @@ async fn the_app_sees_the_request_and_what_the_gate_says() {
         ["HTTP/1.1 200 Splendid", "content-length: 2", "date: now", "server: app", "set-cookie: a=1"];
     assert_eq!(lines(&head), expected);
     client.expect("ok").await;
+}
+
+#[tokio::test]
+async fn the_app_is_told_of_the_client_behind_a_proxy_that_is_trusted() {
+    let app = App::start().await;
+    for (network, expected) in [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")] {
+        let proxies = TrustedProxies::new([network.parse().expect("a network")], ForwardedHeader::XForwarded);
+        let options = ProxyOptions {
+            host: Some(HeaderValue::from_static("app.example")),
+            idle_connections: 0,
+            ..options(app.address)
+        };
+        let gate = Gate::start_behind(proxies, Some(session()), options, ListenerLimits::default()).await;
+        let mut client = gate.connect().await;
+        // Requests of several clients come over one connection.
+        for (sent, expected) in [
+            ("X-Forwarded-For: 127.0.0.1, 198.51.100.7\r\n", expected),
+            ("X-Forwarded-For: 198.51.100.7, \"nonsense\"\r\nForwarded: for=203.0.113.9\r\n", "127.0.0.1"),
+            ("", "127.0.0.1"),
+        ] {
+            let rest = "X-Forwarded-Proto: ftp\r\nX-Forwarded-Host: evil.test\r\n\r\n";
+            client.send(format!("GET / HTTP/1.1\r\nHost: 10.0.0.5\r\n{sent}{rest}")).await;
+            let mut upstream = app.accept().await;
+            let head = upstream.head().await;
+            let handle = format!("freshgate-session: {}", session());
+            let client_is = format!("x-forwarded-for: {expected}");
+            let expected = [
+                "GET / HTTP/1.1",
+                &handle,
+                "host: 10.0.0.5",
+                &client_is,
+                "x-forwarded-host: app.example",
+                "x-forwarded-proto: http",
+            ];
+            assert_eq!(lines(&head), expected, "{network} {sent}");
+            upstream.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+            client.head().await;
+        }
+    }
 }
 
 #[tokio::test]
