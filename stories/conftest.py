@@ -10,12 +10,14 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from harness.figures import Figures, table
-from harness.providers import DevProvider, OidcProvider, Provider
+from harness.providers import DevProvider, DjangoProvider, OidcProvider, Provider
 from harness.stage import Stage
 from harness.storm import Storm
 
 OUTPUT = Path(__file__).parent / "output"
-PROVIDERS: dict[str, type[Provider]] = {"devidp": DevProvider, "oidc-provider": OidcProvider}
+PROVIDERS: dict[str, type[Provider]] = {one.name: one for one in (DevProvider, OidcProvider, DjangoProvider)}
+# Those that can do whatever a story asks of them.
+USUAL_PROVIDERS = [DevProvider.name, OidcProvider.name]
 
 # Chromium as root and on a machine that reaches nothing but itself.
 CHROMIUM_FLAGS = [
@@ -31,10 +33,10 @@ CHROMIUM_FLAGS = [
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A story runs with every provider, unless its `providers` mark names those that can do what it needs."""
+    """A story runs with the usual providers, unless its `providers` mark names those that can do what it needs."""
     if "provider_name" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("providers")
-        metafunc.parametrize("provider_name", mark.args if mark else list(PROVIDERS))
+        metafunc.parametrize("provider_name", mark.args if mark else USUAL_PROVIDERS)
 
 
 @pytest.fixture(scope="session")

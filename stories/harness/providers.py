@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import sys
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Page
@@ -94,6 +95,11 @@ class Provider(ABC):
         return sum(len(re.findall(pattern, log.read_text(errors="replace"), re.MULTILINE)) for log in self.logs)
 
     @property
+    def origin(self) -> str:
+        """Where its pages are; the issuer may have a path."""
+        return "{0.scheme}://{0.netloc}".format(urlsplit(self.issuer))
+
+    @property
     def metadata_url(self) -> str:
         return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
 
@@ -129,6 +135,10 @@ class Provider(ABC):
     def most_at_once(self) -> int:
         """How many token requests were on the wire at the same time, at most."""
         return self.high_water().token_requests
+
+    @abstractmethod
+    def refresh_tokens(self) -> list[str]:
+        """The refresh tokens that it has handed out, oldest first."""
 
     @abstractmethod
     def forget_figures(self) -> None:
@@ -181,13 +191,16 @@ class OidcProvider(Provider):
     printed_per_token_request = r"^token(:refresh)? \d+$"
     printed_per_reuse = r"^grant\.error .* refresh token already used$"
 
-    def __init__(self, client: Client, log: Path, token_seconds: float, state: Path | None = None) -> None:
+    def __init__(
+        self, client: Client, log: Path, token_seconds: float, state: Path | None = None, rotates: bool = True
+    ) -> None:
         registered: dict[str, Any] = {}
         if client.backchannel_logout_uri:
             registered["backchannel_logout_uri"] = client.backchannel_logout_uri
             registered["backchannel_logout_session_required"] = True
         self._settings = {
             "access_token_seconds": round(token_seconds),
+            "rotate": rotates,
             "state": None if state is None else str(state),
             "users": USERS,
             "clients": [
@@ -233,6 +246,9 @@ class OidcProvider(Provider):
     def high_water(self) -> HighWater:
         log = self._log()
         return HighWater(log["most_in_flight"], log["most_connections"])
+
+    def refresh_tokens(self) -> list[str]:
+        return list(get_json(f"{self.issuer}/_refresh_tokens"))
 
     def forget_figures(self) -> None:
         _send("DELETE", f"{self.issuer}/_log", None)
@@ -327,6 +343,9 @@ class DevProvider(Provider):
         of_refreshes = log["in_flight"].get("token:refresh", {"high_water": 0})
         return HighWater(of_refreshes["high_water"], log["connections"]["high_water"])
 
+    def refresh_tokens(self) -> list[str]:
+        raise NotImplementedError("its log has fingerprints only")
+
     def forget_figures(self) -> None:
         _send("DELETE", f"{self.issuer}/_log", None)
 
@@ -366,6 +385,123 @@ class DevProvider(Provider):
 
     def _log(self) -> Any:
         return get_json(f"{self.issuer}/_log")
+
+
+class RecordedProvider(Provider):
+    """A provider that is as it is: it writes down what reaches it, can be slowed down, and that is all."""
+
+    folder: Path
+    """Where it keeps everything, and where its server program writes the requests and the secrets."""
+
+    def __init__(self, client: Client, log: Path, **settings: Any) -> None:
+        self.folder = log.parent.parent / self.name
+        self._forgotten = 0
+        self._settings = settings | {
+            "folder": str(self.folder),
+            "client": {
+                "client_id": client.client_id,
+                "client_secret": client.client_secret,
+                "redirect_uris": client.redirect_uris,
+                "post_logout_redirect_uri": client.post_logout_redirect_uri,
+                "frontchannel_logout_uri": client.frontchannel_logout_uri,
+            },
+            "users": USERS,
+        }
+        super().__init__(client, log)
+
+    def command(self, listen: str) -> Sequence[str | Path]:
+        settings = self._settings | {"listen": listen}
+        return [sys.executable, STORIES / "providers" / self.name / "server.py", json.dumps(settings)]
+
+    def requests(self, endpoint: str) -> list[Request]:
+        """Those that it has answered; it writes none down before."""
+        return _requests(self._recorded(), endpoint)
+
+    def most_at_once(self) -> int:
+        asked = [one for endpoint in ("token", "token:refresh") for one in self.requests(endpoint)]
+        return max((sum(_overlap(one, other) for other in asked) for one in asked), default=0)
+
+    def high_water(self) -> HighWater:
+        self._cannot("count connections")
+
+    def refresh_tokens(self) -> list[str]:
+        return [entry["refresh_token"] for entry in _lines(self.folder / "answers.jsonl") if "refresh_token" in entry]
+
+    def forget_figures(self) -> None:
+        self._forgotten += len(self._recorded())
+
+    def secrets(self) -> set[str]:
+        entries = [*_lines(self.folder / "forms.jsonl"), *_lines(self.folder / "answers.jsonl")]
+        return {secret for entry in entries for secret in entry.values()}
+
+    def delay_refreshes(self, milliseconds: int) -> None:
+        (self.folder / "delay_ms").write_text(str(milliseconds))
+
+    def behave(self) -> None:
+        (self.folder / "delay_ms").unlink(missing_ok=True)
+
+    def fail_refreshes(self, status: int, retry_after: int) -> None:
+        self._cannot("fail when told to")
+
+    def end_tokens_at(self, unix_seconds: int) -> None:
+        self._cannot("end all tokens at one moment")
+
+    def cut_answers_for(self, users: Collection[str]) -> None:
+        self._cannot("cut a connection")
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        return _lines(self.folder / "requests.jsonl")[self._forgotten :]
+
+    def _cannot(self, what: str) -> NoReturn:
+        raise NotImplementedError(f"{self.name} cannot {what}")
+
+
+class DjangoProvider(RecordedProvider):
+    """django-oauth-toolkit: what a team has whose accounts are in a Django application.
+
+    A refresh kills the access token before it, and a refresh token that is used twice kills its whole family.
+    """
+
+    name = "django-oauth-toolkit"
+
+    def __init__(self, client: Client, log: Path, token_seconds: float, rotates: bool = True) -> None:
+        super().__init__(client, log, access_token_seconds=round(token_seconds), rotates=rotates)
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.origin}/_api"
+
+    def fill_in_login(self, page: Page, user: str) -> None:
+        page.locator("input[name=username]").fill(user)
+        page.locator("input[name=password]").fill("any")
+        page.get_by_role("button", name="Sign in").click()
+
+    def cancel_login(self, page: Page) -> None:
+        self._cannot("be left: its login page has no way back")
+
+    def confirm_logout(self, page: Page) -> None:
+        page.get_by_role("button", name="Logout").click()
+
+    def sign_out_there(self, page: Page) -> None:
+        page.goto(f"{self.issuer}/logout/")
+        self.confirm_logout(page)
+
+    def change_user(self, user: str, **claims: Any) -> None:
+        """Names and addresses are all that Django has of a user."""
+        post_json(f"{self.origin}/_users", {user: claims})
+
+    def revoke(self, user: str) -> None:
+        post_json(f"{self.origin}/_revoke", {"user": user})
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """What a file of JSON lines holds; nothing if nobody has written one yet."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _overlap(one: Request, other: Request) -> bool:
+    """Whether the other was on the wire when the one came."""
+    return other.end_ms is not None and other.start_ms <= one.start_ms <= other.end_ms
 
 
 def node(folder: Path) -> str | Path:

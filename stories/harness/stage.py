@@ -1,6 +1,7 @@
 """One story's stage: a provider, the gate with an app behind it, and browser tabs that look at it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,10 +10,11 @@ from playwright.sync_api import Browser, BrowserContext
 
 from .gate import Gate, Project
 from .leaks import leaks
-from .providers import Client, Provider
+from .providers import Provider
 from .tabs import Tab
 
-MakeProvider = Callable[[Client, Path, float], Provider]
+MakeProvider = Callable[..., Provider]
+"""Called with the client, the log, the lifetime of access tokens in seconds, and what a story has set."""
 
 
 class Stage:
@@ -30,6 +32,11 @@ class Stage:
         self._profiles: list[BrowserContext] = []
         self._gates: list[Gate] = []
         self._seen: set[str] = set()
+
+    def provider_with(self, **settings: Any) -> "Stage":
+        """Before `set_up`: settings of a provider that not every one has."""
+        self._make_provider = partial(self._make_provider, **settings)
+        return self
 
     def set_up(
         self,

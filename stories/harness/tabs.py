@@ -76,7 +76,7 @@ class Tab:
 
     def pass_the_providers_page(self, user: str) -> "Tab":
         """Does what a person does at the provider, and waits for the app."""
-        self.page.wait_for_url(f"{self.provider.issuer}/**", timeout=PATIENCE)
+        self.page.wait_for_url(f"{self.provider.origin}/**", timeout=PATIENCE)
         self.provider.fill_in_login(self.page, user)
         return self.is_signed_in()
 

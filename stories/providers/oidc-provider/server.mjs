@@ -7,6 +7,7 @@
 //   GET  /_log      what reached the token, userinfo and revocation endpoints, how many at once, how many connections there were
 //   DELETE /_log    forgets them, and counts anew
 //   GET  /_secrets  every secret that was handed out
+//   GET  /_refresh_tokens  those that were handed out, oldest first
 //   POST /_script   [{"endpoint": "token:refresh", "status": 503, "retry_after": 1, "delay_ms": 300}], instead of any before;
 //                   {"endpoint": "token:refresh", "cut_after_handling_for": [users]}: does it, and cuts the connection
 //                   instead of answering, once for each of them
@@ -23,6 +24,7 @@ const settings = JSON.parse(process.argv[2]);
 const users = settings.users;
 const log = { requests: [], in_flight: 0, most_in_flight: 0, connections: 0, most_connections: 0 };
 const secrets = [];
+const refreshTokens = [];
 const grantsOf = new Map(); // user -> Set of grant ids
 const store = openStore(settings.state);
 let rules = [];
@@ -142,6 +144,7 @@ provider.use(async (context, next) => {
       await next();
     }
     for (const name of ['access_token', 'refresh_token', 'id_token']) if (context.body?.[name]) secrets.push(context.body[name]);
+    if (context.body?.refresh_token) refreshTokens.push(context.body.refresh_token);
     entry.sub = context.oidc?.entities.Account?.accountId;
     const cut = rules.find((one) => one.endpoint === endpoint && one.cut_after_handling_for?.includes(entry.sub));
     if (cut) {
@@ -177,6 +180,7 @@ const ours = {
     answer(response, 200, {});
   },
   'GET /_secrets': async (_request, response) => answer(response, 200, secrets),
+  'GET /_refresh_tokens': async (_request, response) => answer(response, 200, refreshTokens),
   'POST /_script': async (request, response) => {
     rules = await readJson(request);
     answer(response, 200, {});

@@ -1,0 +1,110 @@
+"""Providers as they are, each with its own ways, from login to the end of the session."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterable
+
+import pytest
+
+from harness.providers import Provider, get_json
+from harness.stage import Stage
+from harness.tabs import Tab
+
+# What every story shows of node-oidc-provider is not shown of it again.
+UNUSUAL = pytest.mark.providers("django-oauth-toolkit")
+ALL = pytest.mark.providers("oidc-provider", "django-oauth-toolkit")
+TABS = 4
+
+
+def present(provider: Provider, refresh_token: str) -> tuple[int, str | None]:
+    """Presents a refresh token with the client's own credentials, as whoever has stolen both: the answer's status and
+    error."""
+    client = provider.client
+    credentials = b64encode(f"{client.client_id}:{client.client_secret}".encode()).decode()
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    request = urllib.request.Request(
+        get_json(provider.metadata_url)["token_endpoint"],
+        urllib.parse.urlencode(form).encode(),
+        {"Authorization": f"Basic {credentials}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, None
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())["error"]
+
+
+def is_over_because_it_was_refused(stage: Stage, tabs: Iterable[Tab]) -> None:
+    for tab in tabs:
+        tab.is_signed_out()
+    stage.gate.process.wait_for_line(r'reason="?refused')
+
+
+@UNUSUAL
+def test_a_session_from_login_to_logout(stage: Stage) -> None:
+    stage.set_up()
+    tab = stage.tab().open().is_signed_out().sign_in()
+    tab.shows("name", "Alice Example").shows("groups", 2)
+    assert [one.status for one in stage.provider.requests("userinfo")] == [200]
+    assert tab.call_api() == "200"
+    stage.provider.change_user("alice", name="Alice Renamed")
+
+    assert tab.refresh() == "new token, Alice Example -> Alice Renamed"
+
+    assert tab.call_api() == "200"
+    tab.log_out()
+    assert present(stage.provider, stage.provider.refresh_tokens()[-1]) == (400, "invalid_grant"), "it still lives"
+    tab.sign_in("bob").shows("name", "Bob Example")
+
+
+@UNUSUAL
+def test_four_tabs_of_a_real_provider_refresh_at_once(stage: Stage) -> None:
+    stage.set_up()
+    first = stage.tab().open().is_signed_out().sign_in()
+    tabs = [first, *(stage.tab().open().is_signed_in() for _ in range(TABS - 1))]
+    stage.provider.delay_refreshes(500)
+
+    for tab in tabs:
+        tab.click("refresh")
+    for tab in tabs:
+        tab.shows("refreshes", 1, seconds=60)
+
+    assert {tab.text("refreshed") for tab in tabs} == {"new token, Alice Example -> Alice Example"}
+    assert {request.status for request in stage.provider.requests("token:refresh")} == {200}
+    assert stage.provider.most_at_once() == 1
+    stage.provider.behave()
+    assert first.call_api() == "200", "the token that all have is the one that lives"
+    assert stage.provider.refreshes() <= TABS
+
+
+@ALL
+def test_a_refresh_token_that_stays_the_same(stage: Stage) -> None:
+    tab = stage.provider_with(rotates=False).set_up().tab().open().is_signed_out().sign_in()
+
+    for _ in range(2):
+        assert tab.refresh().startswith("new token")
+        assert tab.call_api() == "200"
+
+    assert len(set(stage.provider.refresh_tokens())) == 1
+    stage.provider.revoke("alice")
+    tab.click("refresh")
+    is_over_because_it_was_refused(stage, [tab])
+
+
+@ALL
+def test_a_refresh_token_that_a_thief_uses_again(stage: Stage) -> None:
+    stage.set_up()
+    tab = stage.tab().open().is_signed_out().sign_in()
+    other = stage.tab().open().is_signed_in()
+    assert tab.refresh().startswith("new token")
+
+    assert present(stage.provider, stage.provider.refresh_tokens()[0]) == (400, "invalid_grant")
+
+    # The whole family is dead, and neither the gate nor the user has done anything wrong.
+    tab.click("refresh")
+    is_over_because_it_was_refused(stage, [tab, other])
+    tab.sign_in()
+    assert tab.refresh().startswith("new token")
