@@ -322,6 +322,7 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
     gate.base_path = config.public.base_path().to_owned();
     gate.default_provider = default_provider;
     gate.logins_in_flight = config.limits.logins_in_flight;
+    gate.rate_limits = config.limits.rates;
     gate.require_login = config.access.require_login;
     gate.access.clone_from(&config.access.rules);
     gate.unverified_email = config.access.unverified_email;

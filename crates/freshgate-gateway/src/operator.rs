@@ -147,6 +147,7 @@ async fn figures(State(operator): State<Operator>) -> impl IntoResponse {
 
 fn describe() {
     counting::describe();
+    freshgate_web::counting::describe();
     describe_gauge!(UNDER_WAY, "Sessions that are being refreshed now");
     describe_gauge!(
         ACTIVE,

@@ -9,7 +9,8 @@ use http::{
 
 /// How a request arrived, as the server around the layer knows it and puts among the request's extensions.
 ///
-/// All of it counts as true: what a client could have made up must not be in it.
+/// All of it counts as true: what a client could have made up must not be in it. Without it no client is told from another,
+/// and none is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The client's address: of the browser, not of a proxy.

@@ -9,6 +9,7 @@ use crate::{
     access::{Access, AccessRule, AmbiguousPath, Permit},
     cookies::{self, Cookies},
     origin::Origins,
+    rates::RateLimits,
     route::{Ours, Route},
 };
 
@@ -33,6 +34,8 @@ pub struct GateConfig {
     pub unverified_email: bool,
     /// How many logins one browser may have under way; more push out the oldest.
     pub logins_in_flight: usize,
+    /// How often one client may ask for what costs something. Needs an [`Arrival`](crate::Arrival) with each request.
+    pub rate_limits: RateLimits,
     /// Paths below `base_path` that need no login, to the byte; such as `/_stcore/health`. No rule is asked for them.
     pub public_paths: Vec<String>,
     /// Further origins whose pages are this app's own and may open WebSockets.
@@ -53,6 +56,7 @@ impl GateConfig {
             access: Vec::new(),
             unverified_email: false,
             logins_in_flight: cookies::FLOWS_KEPT,
+            rate_limits: RateLimits::default(),
             public_paths: Vec::new(),
             other_origins: Vec::new(),
             provider_token_key: None,

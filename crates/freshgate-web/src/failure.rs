@@ -11,7 +11,7 @@ use freshgate_oidc::Claims;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
-use crate::next::Next;
+use crate::{next::Next, rates::TooOften};
 
 /// Whose fault a failure was, which decides who looks into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +177,19 @@ impl Failure {
             "Not ahead of time",
             "This address is not answered before it is visited.",
         )
+    }
+
+    pub(crate) fn too_often(cause: TooOften) -> Self {
+        let retry_after = cause.retry_after;
+        Self::new(
+            Fault::Browser,
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "That was too often",
+            "Too many such requests came from your network within a minute. Wait a moment, then try again.",
+        )
+        .retry_after(retry_after)
+        .caused_by(cause)
     }
 
     pub(crate) fn not_signed_in() -> Self {

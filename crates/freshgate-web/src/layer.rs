@@ -26,6 +26,7 @@ use crate::{
     cookies,
     failure::Failure,
     guard::{self, Decision},
+    rates::Rates,
     request_id::RequestId,
     respond::{self, Answer, Asker},
     route::{Asked, Ours, Route},
@@ -41,7 +42,8 @@ pub struct GateLayer {
 impl GateLayer {
     /// Sets a gate up. Fails if the configuration contradicts itself.
     pub fn new(engine: Engine, config: GateConfig) -> Result<Self, GateConfigError> {
-        Ok(Self { routes: Arc::new(Routes { engine, site: Site::new(config)? }) })
+        let rates = Rates::new(config.rate_limits);
+        Ok(Self { routes: Arc::new(Routes { engine, site: Site::new(config)?, rates }) })
     }
 }
 

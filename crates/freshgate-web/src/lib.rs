@@ -20,7 +20,7 @@
 //! - `config.rs`, `route.rs`: whose a path is; `access.rs`, `guard.rs`: who is let through
 //! - `arrival.rs`: what the server around the layer knows of a request
 //! - `cookies.rs`, `origin.rs`, `next.rs`: what a browser sends, and how far it is trusted
-//! - `routes/`: our own routes
+//! - `routes/`: our own routes; `rates.rs`: how often one client may ask for them
 //! - `failure.rs`: what a failure tells whom; `respond.rs`: how it is told
 
 mod access;
@@ -29,6 +29,7 @@ mod arrival;
 mod body;
 mod config;
 mod cookies;
+pub mod counting;
 mod failure;
 mod guard;
 mod layer;
@@ -36,6 +37,7 @@ mod next;
 mod origin;
 mod page;
 mod provider_token;
+mod rates;
 mod request_id;
 mod respond;
 mod route;
@@ -48,4 +50,5 @@ pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};
 pub use failure::{Failure, Fault};
 pub use layer::{Gate, GateLayer};
+pub use rates::RateLimits;
 pub use respond::refuse_unseen;

@@ -14,7 +14,7 @@ pub(crate) enum Route {
 }
 
 /// The routes that are answered here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Ours {
     Login,
     Callback,

@@ -1,8 +1,15 @@
 //! Limits on what browsers may ask of the gate.
 
+use std::num::NonZeroU32;
+
+use freshgate_web::RateLimits;
+
 use super::{
     report::Report,
-    setting::{CONNECTIONS, LOGINS_IN_FLIGHT, REQUEST_HEADER_BYTES, SOCKETS_PER_SESSION, Setting, Sources},
+    setting::{
+        CONNECTIONS, LOGINS_IN_FLIGHT, LOGINS_PER_MINUTE, LOGOUTS_PER_MINUTE, REFRESHES_PER_MINUTE,
+        REQUEST_HEADER_BYTES, SOCKETS_PER_SESSION, Setting, Sources,
+    },
 };
 
 /// Limits on what browsers may ask of the gate.
@@ -16,6 +23,8 @@ pub struct Limits {
     pub sockets_per_session: usize,
     /// A browser may have this many logins under way at once.
     pub logins_in_flight: usize,
+    /// How often one client may ask the gate's own routes.
+    pub rates: RateLimits,
 }
 
 impl Default for Limits {
@@ -25,11 +34,13 @@ impl Default for Limits {
             request_header_bytes: 64 * 1024,
             sockets_per_session: 64,
             logins_in_flight: 8,
+            rates: RateLimits::default(),
         }
     }
 }
 
 pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Limits {
+    let rates = rates(sources, report);
     let mut read = |setting: Setting, limits, default: usize| {
         let number = sources.find(setting, report).and_then(|given| given.number(limits, report));
         number.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
@@ -44,5 +55,23 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Limits {
         ),
         sockets_per_session: read(SOCKETS_PER_SESSION, 1..=10_000, default.sockets_per_session),
         logins_in_flight: read(LOGINS_IN_FLIGHT, 1..=32, default.logins_in_flight),
+        rates,
+    }
+}
+
+/// Requests a minute; 0 for as many as anybody likes.
+fn rates(sources: &Sources<'_>, report: &mut Report) -> RateLimits {
+    let mut read = |setting: Setting, default: Option<NonZeroU32>| match sources
+        .find(setting, report)
+        .and_then(|given| given.number(0..=100_000, report))
+    {
+        Some(number) => u32::try_from(number).ok().and_then(NonZeroU32::new),
+        None => default,
+    };
+    let default = RateLimits::default();
+    RateLimits {
+        logins: read(LOGINS_PER_MINUTE, default.logins),
+        refreshes: read(REFRESHES_PER_MINUTE, default.refreshes),
+        logouts: read(LOGOUTS_PER_MINUTE, default.logouts),
     }
 }

@@ -75,6 +75,9 @@ settings! {
     REQUEST_HEADER_BYTES = Setting::without_flag("limits.request_header_bytes", "FRESHGATE_LIMITS_REQUEST_HEADER_BYTES");
     SOCKETS_PER_SESSION = Setting::without_flag("limits.sockets_per_session", "FRESHGATE_LIMITS_SOCKETS_PER_SESSION");
     LOGINS_IN_FLIGHT = Setting::without_flag("limits.logins_in_flight", "FRESHGATE_LIMITS_LOGINS_IN_FLIGHT");
+    LOGINS_PER_MINUTE = Setting::without_flag("limits.logins_per_minute", "FRESHGATE_LIMITS_LOGINS_PER_MINUTE");
+    REFRESHES_PER_MINUTE = Setting::without_flag("limits.refreshes_per_minute", "FRESHGATE_LIMITS_REFRESHES_PER_MINUTE");
+    LOGOUTS_PER_MINUTE = Setting::without_flag("limits.logouts_per_minute", "FRESHGATE_LIMITS_LOGOUTS_PER_MINUTE");
     REQUIRE_LOGIN = Setting::new("access.require_login", "require-login", "FRESHGATE_ACCESS_REQUIRE_LOGIN");
     ACCESS_EMAILS = Setting::without_flag("access.emails", "FRESHGATE_ACCESS_EMAILS");
     ACCESS_EMAIL_DOMAINS = Setting::without_flag("access.email_domains", "FRESHGATE_ACCESS_EMAIL_DOMAINS");

@@ -92,6 +92,13 @@ impl Routes {
         Ok(with_cookies(redirect(started.authorize.expose()), std::iter::once(cookie).chain(surplus)))
     }
 
+    /// The same login once more.
+    pub(super) fn same_login(&self, request: &Parts) -> WayOn {
+        let query = Query::parse(request.uri.query().unwrap_or_default()).unwrap_or_default();
+        let next = self.wanted_next(&query, request);
+        WayOn::SignIn { provider: self.named_provider(query.provider).ok(), next }
+    }
+
     /// Where the user wants to go: as `next` says, else back to the page that led here.
     fn wanted_next(&self, query: &Query, request: &Parts) -> Option<Next> {
         match &query.next {

@@ -21,11 +21,14 @@ use http::{Method, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
+    arrival::Arrival,
     config::Site,
     cookies::Offered,
+    counting,
     failure::Failure,
     origin::Sender,
     page::{Action, Page},
+    rates::Rates,
     respond::{Answer, page, redirect},
     route::{Ours, is_speculative},
 };
@@ -34,6 +37,7 @@ use crate::{
 pub(crate) struct Routes {
     pub(crate) engine: Engine,
     pub(crate) site: Site,
+    pub(crate) rates: Rates,
 }
 
 /// Who a browser says it is, and what became of it.
@@ -70,6 +74,7 @@ impl Routes {
         {
             return Err(Failure::cross_origin());
         }
+        self.take_turn(ours, request)?;
         match ours {
             Ours::Login => self.login(request).await,
             Ours::Callback => self.callback(request).await,
@@ -79,6 +84,16 @@ impl Routes {
             Ours::BackChannelLogout => self.back_channel_logout(request, body).await,
             Ours::FrontChannelLogout => self.front_channel_logout(request).await,
         }
+    }
+
+    /// Refuses a client that asks too often, before that costs anything.
+    fn take_turn(&self, ours: Ours, request: &Parts) -> Result<(), Failure> {
+        let Some(arrival) = Arrival::of(request) else { return Ok(()) };
+        self.rates.take(ours, arrival.client, self.engine.clock().now()).map_err(|too_often| {
+            counting::too_often(ours);
+            let failure = Failure::too_often(too_often);
+            if ours == Ours::Login { failure.offering(self.same_login(request)) } else { failure }
+        })
     }
 
     /// Looks up the session that a browser offers.

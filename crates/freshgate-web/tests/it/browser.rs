@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use freshgate::session::{SessionId, SessionKey};
-use freshgate_web::Gate;
+use freshgate_web::{Arrival, Gate};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use tower::Service;
@@ -17,6 +17,7 @@ pub(crate) struct Browser {
     gate: Gate<App>,
     host: String,
     origin: String,
+    arrival: Option<Arrival>,
     pub(crate) jar: BTreeMap<String, String>,
 }
 
@@ -40,7 +41,13 @@ impl Browser {
     pub(crate) fn new(gate: Gate<App>, origin: &Url) -> Self {
         let origin = origin.origin().ascii_serialization();
         let host = origin.split_once("://").unwrap().1.to_owned();
-        Self { gate, host, origin, jar: BTreeMap::new() }
+        Self { gate, host, origin, arrival: None, jar: BTreeMap::new() }
+    }
+
+    /// The same browser, at an address that the server around the gate tells.
+    pub(crate) fn at(mut self, address: &str) -> Self {
+        self.arrival = Some(Arrival::direct(address.parse().unwrap()));
+        self
     }
 
     /// A tab goes to an address, by a link on a page of the same site.
@@ -154,6 +161,9 @@ impl Sending<'_> {
         *request.method_mut() = self.method;
         *request.uri_mut() = self.target.parse::<Uri>().unwrap();
         *request.headers_mut() = self.headers;
+        if let Some(arrival) = &browser.arrival {
+            request.extensions_mut().insert(arrival.clone());
+        }
         let response = infallible(browser.gate.call(request).await);
         let (parts, body) = response.into_parts();
         browser.keep(&parts.headers);

@@ -10,5 +10,6 @@ mod log;
 mod login;
 mod logout;
 mod page_scripts;
+mod rates;
 mod refused_answers;
 mod world;

@@ -116,6 +116,15 @@ fn who_may_enter() {
 }
 
 #[test]
+fn how_often_one_client_may_ask() {
+    let case = Case::with_freshgate_toml("[limits]\nlogins_per_minute = 0\nrefreshes_per_minute = 30\n")
+        .variable("FRESHGATE_LIMITS_LOGOUTS_PER_MINUTE", "7");
+    let number = std::num::NonZeroU32::new;
+    let rates = freshgate_web::RateLimits { logins: None, refreshes: number(30), logouts: number(7) };
+    assert_eq!(case.config(&[]).limits, Limits { rates, ..Limits::default() });
+}
+
+#[test]
 fn proxies_in_front() {
     let proxies = |networks: &[&str], header| {
         TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()), header)

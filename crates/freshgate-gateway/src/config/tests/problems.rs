@@ -163,7 +163,7 @@ report!(
 report!(
     out_of_range,
     Case::with_freshgate_toml(
-        "[session]\nabsolute_lifetime = \"1s\"\nidle_timeout = \"9s\"\nactive_for = \"2d\"\n[limits]\nlogins_in_flight = 0\n"
+        "[session]\nabsolute_lifetime = \"1s\"\nidle_timeout = \"9s\"\nactive_for = \"2d\"\n[limits]\nlogins_in_flight = 0\nlogins_per_minute = -1\n"
     )
 );
 report!(
