@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -28,7 +29,11 @@ use super::{
     refresh::{LEASE, within},
     sessions::Lookup,
 };
-use crate::{clock::Clock, freshness, session::SessionKey};
+use crate::{
+    clock::Clock,
+    freshness,
+    session::{OpenSession, SessionKey},
+};
 
 /// How many sessions are looked after at once; the next is due when one of them is done.
 const AT_ONCE: usize = 64;
@@ -49,18 +54,27 @@ impl Engine {
     ///
     /// Costs a look into a table, for a session that is active already, and now and then a write for which nobody waits.
     pub fn used(&self, key: SessionKey) {
-        self.active(key);
+        self.note_active(key, |_| {});
         self.put_off_idling(key);
     }
 
     /// Notes that a session is active, though it may be the app that uses it and not the user.
-    pub(super) fn active(&self, key: SessionKey) {
-        self.0.active.note(key, &*self.0.clock, |_| {});
+    pub(super) fn active(&self, session: &OpenSession) {
+        self.0.active.note(session.key(), &*self.0.clock, || Some(session.generation()), |_| {});
+    }
+
+    fn note_active(&self, key: SessionKey, how: impl FnOnce(&mut Activity)) {
+        // Whoever was shown it before has seen what is in memory, or was told of it.
+        let seen = || match self.0.sessions.in_memory(key) {
+            Some(Lookup::Live(record, _)) => Some(record.generation),
+            Some(Lookup::Ended(_) | Lookup::Unknown) | None => None,
+        };
+        self.0.active.note(key, &*self.0.clock, seen, how);
     }
 
     /// Keeps a session active until the guard is dropped: a page of it is open. It may become idle all the same.
     pub fn hold(&self, key: SessionKey) -> InUse {
-        self.0.active.note(key, &*self.0.clock, |activity| activity.sockets += 1);
+        self.note_active(key, |activity| activity.sockets += 1);
         InUse { engine: self.clone(), key }
     }
 
@@ -71,12 +85,13 @@ impl Engine {
 
     /// Refreshes active sessions ahead until `stop`, or not at all, as the policy says. Spawn it once, before sessions are
     /// used: it learns of use from this call on. A refresh that is under way at `stop` goes on.
+    ///
+    /// Whatever the policy says, of a session that is active here every change is told, in memory or not.
     pub fn refresh_ahead(self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-        let noting = self.0.policy.refresh_ahead.then(|| Noting::start(self.clone()));
+        let noting = Noting::start(self.clone());
         async move {
-            if let Some(_noting) = noting {
-                stop.run_until_cancelled(self.look_after_active_sessions(&stop)).await;
-            }
+            let _noting = noting;
+            stop.run_until_cancelled(self.look_after_active_sessions(&stop)).await;
         }
     }
 
@@ -101,6 +116,9 @@ impl Engine {
 
     /// Tells when to look again. `None`: the session is over.
     async fn refresh_if_due(&self, key: SessionKey) -> Option<Timestamp> {
+        if !self.0.policy.refresh_ahead {
+            return Some(self.never_due());
+        }
         let now = self.0.clock.now();
         match self.0.sessions.read(key).await {
             Ok(Lookup::Live(record, _)) => {
@@ -141,6 +159,9 @@ impl Engine {
 
     /// When a session that is active is to be refreshed; where that is never, when to see whether it is idle.
     fn next_look(&self, record: &Record) -> Timestamp {
+        if !self.0.policy.refresh_ahead {
+            return self.never_due();
+        }
         if record.refresh.is_unsettled() {
             return self.settle_at(&record.refresh);
         }
@@ -242,6 +263,8 @@ struct Activity {
     /// Its place in the timeline.
     due: Option<Timestamp>,
     sockets: u32,
+    /// The last generation that was seen or told here.
+    told: Option<NonZeroU64>,
 }
 
 /// What [`ActiveSessions::take`] found.
@@ -253,7 +276,13 @@ enum Taken {
 
 impl ActiveSessions {
     /// Notes that a session is used. One that was not active is due at once, so that it is planned.
-    fn note(&self, key: SessionKey, clock: &dyn Clock, how: impl FnOnce(&mut Activity)) {
+    fn note(
+        &self,
+        key: SessionKey,
+        clock: &dyn Clock,
+        seen: impl FnOnce() -> Option<u64>,
+        how: impl FnOnce(&mut Activity),
+    ) {
         if !self.noting.load(Ordering::Acquire) {
             return;
         }
@@ -264,12 +293,31 @@ impl ActiveSessions {
             how(activity);
             return;
         }
-        let mut activity = Activity { last_used: now, due: Some(now), sockets: 0 };
+        let told = seen().and_then(NonZeroU64::new);
+        let mut activity = Activity { last_used: now, due: Some(now), sockets: 0, told };
         how(&mut activity);
         shard.sessions.insert(key, activity);
         shard.timeline.insert((now, key));
         drop(shard);
         self.changed.notify_one();
+    }
+
+    /// Whether somebody here may hold something of a session.
+    pub(super) fn contains(&self, key: SessionKey) -> bool {
+        self.noting.load(Ordering::Acquire) && self.shard(key).sessions.contains_key(&key)
+    }
+
+    /// Notes that a generation of a session is known, and yields the last that was. `None`: it is not active, or nothing
+    /// was.
+    pub(super) fn tell(&self, key: SessionKey, generation: u64) -> Option<u64> {
+        if !self.noting.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut shard = self.shard(key);
+        let activity = shard.sessions.get_mut(&key)?;
+        let before = activity.told;
+        activity.told = before.max(NonZeroU64::new(generation));
+        before.map(NonZeroU64::get)
     }
 
     fn release(&self, key: SessionKey, now: Timestamp) {
@@ -374,8 +422,8 @@ mod tests {
         // Of one shard and of two.
         let keys = [[1; 32], [17; 32], [2; 32]].map(SessionKey::from_bytes);
         for key in keys {
-            active.note(key, &Stopped(1000), |_| {});
-            active.note(key, &Stopped(1000), |activity| activity.sockets += 1);
+            active.note(key, &Stopped(1000), || None, |_| {});
+            active.note(key, &Stopped(1000), || None, |activity| activity.sockets += 1);
             check(&active);
         }
         for (key, due) in keys.into_iter().zip([1060, 1050, 1040]) {
@@ -395,7 +443,7 @@ mod tests {
         );
         check(&active);
         // Used while it is looked at: it is not due again before that is over.
-        active.note(keys[2], &Stopped(1055), |_| {});
+        active.note(keys[2], &Stopped(1055), || None, |_| {});
         assert_eq!(take(1055), None);
         active.plan(keys[2], at(1070));
         active.forget(keys[1]);

@@ -97,7 +97,7 @@ impl Engine {
                 break;
             }
             let used = Record { last_used: Some(now), ..(*record).clone() };
-            lookup = match self.0.sessions.replace(used, revision).await? {
+            lookup = match self.0.sessions.replace(&record, used, revision).await? {
                 Replaced::Conflict(record, revision) => Lookup::Live(record, revision),
                 Replaced::Done(..) | Replaced::Ended(_) | Replaced::Unknown => break,
             };

@@ -93,7 +93,7 @@ struct Inner {
     providers: BTreeMap<String, Arc<Provider>>,
     policy: SessionPolicy,
     flights: Arc<Flights>,
-    active: ActiveSessions,
+    active: Arc<ActiveSessions>,
     uses: UsesUnderWay,
     revocations: Revocations,
     tasks: TaskTracker,
@@ -130,10 +130,11 @@ impl Engine {
         }
         let mut name = [0; 12];
         entropy.fill(&mut name);
+        let active = Arc::<ActiveSessions>::default();
         Self(Arc::new(Inner {
             name: freshgate_oidc::base64url(&name),
             process: Process::this(),
-            sessions: Sessions::new(store.clone(), keyring.clone(), entropy.clone()),
+            sessions: Sessions::new(store.clone(), keyring.clone(), entropy.clone(), active.clone()),
             keyring,
             clock,
             entropy,
@@ -143,7 +144,7 @@ impl Engine {
                 .collect(),
             policy,
             flights: Arc::default(),
-            active: ActiveSessions::default(),
+            active,
             uses: UsesUnderWay::default(),
             revocations: Revocations::default(),
             tasks: TaskTracker::new(),

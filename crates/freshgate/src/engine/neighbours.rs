@@ -56,7 +56,7 @@ impl Engine {
             if self.0.sessions.heard_of(change) {
                 let (Change::Written(key, _) | Change::Ended(key)) = change;
                 // What is read is remembered, and what is new in it is told.
-                if let Lookup::Live(record, _) = self.0.sessions.read_store(key).await? {
+                if let Lookup::Live(record, _) = self.0.sessions.read_news(key).await? {
                     // Who is at it may die in the middle of it.
                     self.plan_ahead(&record);
                 }

@@ -315,7 +315,7 @@ impl Engine {
     async fn open_for_refresh(&self, key: SessionKey) -> Result<OpenSession, RefreshError> {
         match self.open(key).await.map_err(RefreshError::store)? {
             super::Opened::Open(session) => {
-                self.active(key);
+                self.active(&session);
                 Ok(session)
             }
             super::Opened::Ended(reason) => Err(RefreshError::SignInAgain(reason)),
@@ -701,7 +701,7 @@ impl Flight<'_> {
                 until: now + LEASE,
             });
             let leased = Record { refresh, ..(*record).clone() };
-            lookup = match self.engine.0.sessions.replace(leased, revision).await {
+            lookup = match self.engine.0.sessions.replace(&record, leased, revision).await {
                 Ok(Replaced::Done(record, revision)) => {
                     return Ok(Boarding::Leased(Held { record, revision }, turn));
                 }
@@ -822,7 +822,7 @@ impl Flight<'_> {
                 // Taken over: there is nothing to renew, but the answer still counts if the fence holds.
                 _ => continue,
             }
-            match self.engine.0.sessions.replace(renewed, held.revision).await {
+            match self.engine.0.sessions.replace(&held.record, renewed, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => held = Held { record, revision },
                 Ok(Replaced::Conflict(record, revision)) => {
                     // Somebody wrote something else, such as the last use: that is no renewal.
@@ -1147,7 +1147,7 @@ impl Flight<'_> {
         loop {
             let mut changed = (*held.record).clone();
             change(&mut changed);
-            held = match self.engine.0.sessions.replace(changed, held.revision).await {
+            held = match self.engine.0.sessions.replace(&held.record, changed, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => return Ok(Held { record, revision }),
                 Ok(Replaced::Conflict(record, _))
                     if !fence.holds(&held.record, &record)

@@ -6,10 +6,13 @@ use std::{
 };
 
 use freshgate_oidc::Timestamp;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 use tokio::sync::broadcast;
 
-use super::{history::EndNote, record::Record};
+use super::{ahead::ActiveSessions, history::EndNote, record::Record};
 use crate::{
     clock::Entropy,
     events::SessionEvent,
@@ -22,6 +25,8 @@ use crate::{
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 /// How many events a slow listener may be behind before it must read its sessions again.
 const EVENT_BACKLOG: usize = 4096;
+/// In how many parts the memory is kept. One session is never larger than a part: of more parts it would be kept out sooner.
+const CACHE_SHARDS: usize = 16;
 /// What an ordinary session takes, for a first guess at how many that are.
 const ORDINARY_SESSION_BYTES: usize = 4 * 1024;
 
@@ -33,6 +38,8 @@ pub(super) struct Sessions {
     opened: Cache<SessionKey, Lookup, BySize>,
     /// Locked while what is newer is decided, and told: an end must not be written over by an update that it overtook.
     reads: Mutex<Reads>,
+    /// What was told of those that somebody here may hold something of, in memory or not.
+    active: Arc<ActiveSessions>,
     events: broadcast::Sender<SessionEvent>,
 }
 
@@ -53,6 +60,17 @@ impl Lookup {
             Self::Unknown => 0,
         }
     }
+}
+
+/// How something became known: what was known of it before, where it is not in memory.
+#[derive(Clone, Copy)]
+enum Learnt<'a> {
+    /// It was written, or found in place of it, by one who started from this.
+    Wrote(&'a Record),
+    /// Another engine wrote it.
+    Heard,
+    /// Somebody looked.
+    Found,
 }
 
 /// Later than every revision: nothing comes after an end.
@@ -122,13 +140,19 @@ pub(super) enum EndedAt {
 }
 
 impl Sessions {
-    pub(super) fn new(store: Arc<dyn Store>, keyring: Arc<Keyring>, entropy: Arc<dyn Entropy>) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        entropy: Arc<dyn Entropy>,
+        active: Arc<ActiveSessions>,
+    ) -> Self {
         Self {
             store,
             keyring,
             entropy,
-            opened: Cache::with_weighter(CACHE_BYTES as usize / ORDINARY_SESSION_BYTES, CACHE_BYTES, BySize),
+            opened: memory(),
             reads: Mutex::default(),
+            active,
             events: broadcast::channel(EVENT_BACKLOG).0,
         }
     }
@@ -158,6 +182,15 @@ impl Sessions {
 
     /// Looks a session up in the store itself, past the cache. What it yields is the newest that is known.
     pub(super) async fn read_store(&self, key: SessionKey) -> Result<Lookup, StoreError> {
+        self.read_row(key, Learnt::Found).await
+    }
+
+    /// Looks up what another engine has written, as [`Sessions::heard_of`] says.
+    pub(super) async fn read_news(&self, key: SessionKey) -> Result<Lookup, StoreError> {
+        self.read_row(key, Learnt::Heard).await
+    }
+
+    async fn read_row(&self, key: SessionKey, learnt: Learnt<'_>) -> Result<Lookup, StoreError> {
         loop {
             let reading = self.begin_to_read(key);
             let lookup = match self.store.read(key).await? {
@@ -173,7 +206,7 @@ impl Sessions {
                 Found::Unknown => return Ok(Lookup::Unknown),
             };
             // If it was written meanwhile, what is there now is read, and is not older than that.
-            if let Some(newest) = self.remember_read(&reading, lookup) {
+            if let Some(newest) = self.remember_read(&reading, lookup, learnt) {
                 return Ok(newest);
             }
         }
@@ -189,15 +222,17 @@ impl Sessions {
         match self.store.insert(key, self.seal(&mut record)).await? {
             Inserted::Done => {
                 let record = Arc::new(record);
-                self.remember(key, Lookup::Live(record.clone(), 1));
+                self.remember(key, Lookup::Live(record.clone(), 1), Learnt::Found);
                 Ok(Some(record))
             }
             Inserted::Exists | Inserted::Ended(_) => Ok(None),
         }
     }
 
+    /// Puts `record` in place of `before`, which is what there is at `expected`.
     pub(super) async fn replace(
         &self,
+        before: &Record,
         mut record: Record,
         expected: Revision,
     ) -> Result<Replaced, StoreError> {
@@ -206,19 +241,19 @@ impl Sessions {
         Ok(match replaced {
             Ok(store::Replaced::Done(revision)) => {
                 let record = Arc::new(record);
-                self.remember(key, Lookup::Live(record.clone(), revision));
+                self.remember(key, Lookup::Live(record.clone(), revision), Learnt::Wrote(before));
                 Replaced::Done(record, revision)
             }
             Ok(store::Replaced::Conflict(row, revision)) => match self.open(key, &row) {
                 Ok(record) => {
                     let record = Arc::new(record);
-                    self.remember(key, Lookup::Live(record.clone(), revision));
+                    self.remember(key, Lookup::Live(record.clone(), revision), Learnt::Wrote(before));
                     Replaced::Conflict(record, revision)
                 }
                 Err(error) => return Err(StoreError::Failed(Box::new(error))),
             },
             Ok(store::Replaced::Ended(tombstone)) => {
-                self.remember(key, Lookup::Ended(tombstone));
+                self.remember(key, Lookup::Ended(tombstone), Learnt::Found);
                 Replaced::Ended(tombstone)
             }
             Ok(store::Replaced::Unknown) => {
@@ -252,7 +287,7 @@ impl Sessions {
             Ended::Before(earlier) => (earlier, None),
             Ended::Unknown => (tombstone, None),
         };
-        self.remember(key, Lookup::Ended(tombstone));
+        self.remember(key, Lookup::Ended(tombstone), Learnt::Found);
         Ok(record)
     }
 
@@ -274,17 +309,17 @@ impl Sessions {
         };
         Ok(match ended {
             store::EndedAt::Now => {
-                self.remember(key, Lookup::Ended(tombstone));
+                self.remember(key, Lookup::Ended(tombstone), Learnt::Found);
                 EndedAt::Now
             }
             store::EndedAt::Before(first) => {
-                self.remember(key, Lookup::Ended(first));
+                self.remember(key, Lookup::Ended(first), Learnt::Found);
                 EndedAt::Before(first)
             }
             store::EndedAt::Conflict(row, revision) => {
                 let record = self.open(key, &row).map_err(|error| StoreError::Failed(Box::new(error)))?;
                 let record = Arc::new(record);
-                self.remember(key, Lookup::Live(record.clone(), revision));
+                self.remember(key, Lookup::Live(record.clone(), revision), Learnt::Found);
                 EndedAt::Conflict(record, revision)
             }
             store::EndedAt::Unknown => {
@@ -306,8 +341,8 @@ impl Sessions {
         }
         match self.opened.peek(&key) {
             Some(known) => known.revision() < revision,
-            // Of what is not in memory nobody here has seen anything yet; but an end is told to everyone.
-            None => revision == ENDED,
+            // An end is told to everyone; of other sessions that are not in memory nobody here holds anything.
+            None => revision == ENDED || self.active.contains(key),
         }
     }
 
@@ -349,16 +384,16 @@ impl Sessions {
     }
 
     /// Keeps what was written, or what an answer of the store to a write says is there.
-    fn remember(&self, key: SessionKey, lookup: Lookup) {
+    fn remember(&self, key: SessionKey, lookup: Lookup, learnt: Learnt<'_>) {
         let mut reads = self.reads();
         if let Some(under_way) = reads.get_mut(&key) {
             under_way.newest = under_way.newest.max(lookup.revision());
         }
-        self.remember_newer(key, lookup, true);
+        self.remember_newer(key, lookup, learnt, true);
     }
 
     /// Keeps what a read has brought, and yields the newest that is known. `None`: what it brought is outdated.
-    fn remember_read(&self, reading: &Reading<'_>, lookup: Lookup) -> Option<Lookup> {
+    fn remember_read(&self, reading: &Reading<'_>, lookup: Lookup, learnt: Learnt<'_>) -> Option<Lookup> {
         let mut reads = self.reads();
         let under_way = reads.entry(reading.key).or_default();
         if lookup.revision() < under_way.newest {
@@ -366,30 +401,24 @@ impl Sessions {
         }
         under_way.newest = lookup.revision();
         let keep = !under_way.unsure || lookup.revision() == ENDED;
-        Some(self.remember_newer(reading.key, lookup, keep))
+        Some(self.remember_newer(reading.key, lookup, learnt, keep))
     }
 
     /// Keeps it (if it may be kept) unless something newer is there, for answers of the store may cross, and tells everyone
     /// what is new in it. However an engine learns of an end or of new tokens, here it is told, once. Yields the newest.
     ///
     /// `reads` must be locked.
-    fn remember_newer(&self, key: SessionKey, lookup: Lookup, keep: bool) -> Lookup {
+    fn remember_newer(&self, key: SessionKey, lookup: Lookup, learnt: Learnt<'_>, keep: bool) -> Lookup {
         let before = self.opened.peek(&key);
         if let Some(there) = &before
             && there.revision() >= lookup.revision()
         {
             return there.clone();
         }
-        let event = match (&before, &lookup) {
-            (Some(Lookup::Live(before, _)), Lookup::Live(after, _)) => {
-                (before.generation != after.generation).then(|| SessionEvent::Changed {
-                    key,
-                    generation: after.generation,
-                    claims_changed: before.shows_otherwise(after),
-                })
-            }
-            (_, Lookup::Ended(tombstone)) => Some(SessionEvent::Ended { key, reason: tombstone.reason }),
-            (_, Lookup::Live(..) | Lookup::Unknown) => None,
+        let event = match &lookup {
+            Lookup::Live(after, _) => self.news_in(after, before.as_ref(), learnt),
+            Lookup::Ended(tombstone) => Some(SessionEvent::Ended { key, reason: tombstone.reason }),
+            Lookup::Unknown => None,
         };
         if keep {
             self.opened.insert(key, lookup.clone());
@@ -398,6 +427,42 @@ impl Sessions {
             self.tell(event);
         }
         lookup
+    }
+
+    /// What there is to tell of a session that lives, of which `in_memory` is what was known until now. Where nothing was, for
+    /// the store failed, or it was too large, or others took its place, what was told of an active session says whether this
+    /// is news. What changed is then unknown, if it cannot be compared.
+    fn news_in(
+        &self,
+        after: &Record,
+        in_memory: Option<&Lookup>,
+        learnt: Learnt<'_>,
+    ) -> Option<SessionEvent> {
+        let told = self.active.tell(after.key, after.generation);
+        let in_memory = match in_memory {
+            Some(Lookup::Live(record, _)) => Some(&**record),
+            Some(Lookup::Ended(_) | Lookup::Unknown) | None => None,
+        };
+        let started_from = match learnt {
+            Learnt::Wrote(before) => Some(before),
+            Learnt::Heard | Learnt::Found => None,
+        };
+        let before = in_memory.or(started_from);
+        let known = match told.or(before.map(|before| before.generation)) {
+            Some(known) => known,
+            // Nobody here has seen anything of it, and whoever did may be anywhere.
+            None if matches!(learnt, Learnt::Found) => return None,
+            None => 0,
+        };
+        (known < after.generation).then(|| SessionEvent::Changed {
+            key: after.key,
+            generation: after.generation,
+            claims_changed: [in_memory, started_from]
+                .into_iter()
+                .flatten()
+                .find(|before| before.generation == known)
+                .is_none_or(|before| before.shows_otherwise(after)),
+        })
     }
 
     fn seal(&self, record: &mut Record) -> Row {
@@ -423,6 +488,17 @@ impl Sessions {
         let plain = self.keyring.open(Purpose::SessionRecord, key.as_bytes(), &row.sealed)?;
         Ok(Record::from_bytes(key, &plain)?)
     }
+}
+
+/// What sessions are kept opened in.
+fn memory() -> Cache<SessionKey, Lookup, BySize> {
+    let options = OptionsBuilder::new()
+        .shards(CACHE_SHARDS)
+        .estimated_items_capacity(CACHE_BYTES as usize / ORDINARY_SESSION_BYTES)
+        .weight_capacity(CACHE_BYTES)
+        .build()
+        .expect("both capacities are given");
+    Cache::with_options(options, BySize, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
 /// A stored record that does not open.

@@ -30,6 +30,8 @@ pub(crate) enum Operation {
 pub(crate) enum Fault {
     /// Nothing is done.
     Fails,
+    /// It is done, and the answer says that it failed.
+    FailsAfterwards,
     /// It is done, and answered only after [`FaultyStore::release`].
     AnsweredLate,
 }
@@ -79,6 +81,10 @@ impl FaultyStore {
         match fault {
             None => work.await,
             Some(Fault::Fails) => Err(StoreError::Failed("as the test wants".into())),
+            Some(Fault::FailsAfterwards) => {
+                work.await?;
+                Err(StoreError::Failed("as the test wants, though it is done".into()))
+            }
             Some(Fault::AnsweredLate) => {
                 let answer = work.await;
                 self.waiting.fetch_add(1, Ordering::SeqCst);

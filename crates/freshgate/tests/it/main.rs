@@ -1,6 +1,7 @@
 //! The engine against a provider that does as it is told.
 
 mod ahead;
+mod changed;
 mod counting;
 mod faulty_store;
 mod history;
