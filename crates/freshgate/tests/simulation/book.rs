@@ -1,7 +1,7 @@
 //! Who knows what of which refresh token, and what the store holds: the book that the checks are made on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -44,6 +44,8 @@ struct Pages {
     families: BTreeMap<SessionKey, u64>,
     /// Since when the refresh token of a session may have been used without anybody knowing.
     in_doubt: BTreeMap<SessionKey, Instant>,
+    /// Engines that the store failed while they stopped: what they could not write is lost with them.
+    gave_up: BTreeSet<Owner>,
 }
 
 impl Pages {
@@ -219,8 +221,9 @@ impl Book {
 
     /// An engine that was told to stop at `told` says that it has finished.
     pub(crate) fn finished(&self, engine: Owner, told: Instant, good: impl Fn(&str) -> bool) {
-        let pages = self.pages();
+        let mut pages = self.pages();
         if self.world.stood_still_since(engine, told) || self.world.store_failures(engine, told) > 0 {
+            pages.gave_up.insert(engine);
             return;
         }
         let flying = pages.presentations.iter().find(|sent| sent.by == engine && sent.state == Fate::Flying);
@@ -299,7 +302,8 @@ impl Book {
         pages.rows.insert(key, Held::Live(row));
     }
 
-    /// What is known counts as known, whatever the store does. Who dies or stands still takes what it knows along.
+    /// What is known counts as known, whatever the store does. Who dies or stands still takes what it knows along, and so does
+    /// who stops while the store fails.
     fn check_lost(&self, pages: &Pages, row: &Row) {
         if self.world.dealt.crashes > 0
             || self.world.dealt.freezes > 0
@@ -308,7 +312,8 @@ impl Book {
             return;
         }
         let is_open = |sent: &&Presentation| {
-            sent.token == row.refresh_token && matches!(sent.state, Fate::Lost | Fate::Flying)
+            sent.token == row.refresh_token
+                && (matches!(sent.state, Fate::Lost | Fate::Flying) || pages.gave_up.contains(&sent.by))
         };
         let open = pages.presentations.iter().filter(is_open).count() as u64;
         if row.answers_lost > open {
