@@ -84,7 +84,16 @@ impl SessionApi {
         }
         // Where nothing can be renewed, asking again would be in vain.
         let validity = self.engine.policy().min_validity;
-        let fresh_until = session.can_refresh().then(|| freshness::fresh_until(tokens, validity)).flatten();
+        let fresh_until = match outcome {
+            // Nor before it may be tried again; and a token that is over is not fresh, whatever comes of asking.
+            RefreshOutcome::Kept { retry_after, .. } => {
+                let again = self.engine.clock().now() + retry_after;
+                Some(tokens.expires_at.map_or(again, |expires_at| again.min(expires_at)))
+            }
+            RefreshOutcome::Refreshed | RefreshOutcome::Shared | RefreshOutcome::NotNeeded => {
+                session.can_refresh().then(|| freshness::fresh_until(tokens, validity)).flatten()
+            }
+        };
         Json(json!({
             "session": session.key().to_string(),
             "provider": session.provider(),
@@ -94,6 +103,7 @@ impl SessionApi {
             "expires_at": tokens.expires_at.map(|at| at.as_unix_seconds_f64()),
             "fresh_until": fresh_until.map(|at| at.as_unix_seconds_f64()),
             "outcome": outcome.code(),
+            "reason": outcome.reason(),
         }))
     }
 }

@@ -412,6 +412,40 @@ async fn a_token_is_refreshed_when_it_lives_less_than_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_token_that_lives_is_served_while_the_provider_is_away() {
+    let world = World::new().await;
+    let api = world.api();
+    let key = api.sign_in().await;
+    world.advance(280).await;
+    let answer = json!({"respond": {"status": 429, "headers": {"Retry-After": "7"}}});
+    world.script(json!({"endpoint": "token:refresh", "times": 1, "action": answer})).await;
+    let before = api.ask_about(key, "GET", "/v1/session").await.document();
+    for (reason, longest) in [("provider_unavailable", 7.0), ("backing_off", 7.0)] {
+        let now = world.clock.now().as_unix_seconds_f64();
+        let kept = api.ask_about(key, "GET", "/v1/session/token").await.document();
+        assert_eq!((&kept["outcome"], &kept["reason"]), (&"kept".into(), &reason.into()));
+        assert_eq!(kept["tokens"], before["tokens"]);
+        let fresh_until = kept["fresh_until"].as_f64().unwrap();
+        assert!(now < fresh_until, "it is not asked for at each read");
+        // Whatever the machine takes, it is from then on that it counts.
+        assert!(fresh_until <= world.clock.now().as_unix_seconds_f64() + longest);
+        assert!(fresh_until <= kept["expires_at"].as_f64().unwrap());
+    }
+    let forced = api.ask_about(key, "POST", "/v1/session/refresh").await;
+    assert_eq!(forced.status, StatusCode::SERVICE_UNAVAILABLE);
+
+    // It may be tried again later than the token lives.
+    let answer = json!({"respond": {"status": 429, "headers": {"Retry-After": "500"}}});
+    world.script(json!({"endpoint": "token:refresh", "times": 1, "action": answer})).await;
+    world.advance(8).await;
+    let kept = api.ask_about(key, "GET", "/v1/session/token").await.document();
+    assert_eq!((&kept["outcome"], &kept["fresh_until"]), (&"kept".into(), &kept["expires_at"]));
+    world.advance(20).await;
+    let over = api.ask_about(key, "GET", "/v1/session/token").await;
+    assert_eq!(over.status, StatusCode::SERVICE_UNAVAILABLE, "never a dead one");
+}
+
+#[tokio::test]
 async fn every_refusal_is_the_documented_one() {
     let world = World::new().await;
     let mut shown = vec!["secret", "handle", "min_validity", "timeout", "method", "path"];

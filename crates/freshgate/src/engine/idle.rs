@@ -17,7 +17,7 @@ use super::{
     sessions::{EndedAt, Lookup, Replaced},
 };
 use crate::{
-    session::{EndReason, SessionKey, SessionPolicy},
+    session::{EndReason, OpenSession, SessionKey, SessionPolicy},
     store::{Revision, StoreError, Tombstone},
 };
 
@@ -33,9 +33,14 @@ pub(super) fn over(record: &Record, now: Timestamp, policy: &SessionPolicy) -> O
     if now >= record.ends_at {
         return Some(Tombstone { reason: EndReason::Lifetime, ended_at: record.ends_at });
     }
-    let idle_timeout = policy.idle_timeout?;
-    let idle_at = record.last_used? + idle_timeout + step(idle_timeout);
+    let idle_at = idle_at(record.last_used?, policy)?;
     (now >= idle_at).then_some(Tombstone { reason: EndReason::Idle, ended_at: idle_at })
+}
+
+/// When a session is idle that was used last at `last_used`.
+fn idle_at(last_used: Timestamp, policy: &SessionPolicy) -> Option<Timestamp> {
+    let idle_timeout = policy.idle_timeout?;
+    Some(last_used + idle_timeout + step(idle_timeout))
 }
 
 /// Whether a use at `now` is to be written.
@@ -66,6 +71,15 @@ impl Drop for UnderWay {
 }
 
 impl Engine {
+    /// When a session is over if nobody uses it any more. Use puts that off, here and on other engines: whoever waits for it
+    /// opens the session then, which ends one that is over, and asks again. `None`: there is no idle timeout.
+    pub fn over_unused_at(&self, session: &OpenSession) -> Option<Timestamp> {
+        let record = &session.0;
+        // From before there was an idle timeout: it counts from now on.
+        let last_used = record.last_used.unwrap_or_else(|| self.0.clock.now());
+        idle_at(last_used, &self.0.policy).map(|idle_at| idle_at.min(record.ends_at))
+    }
+
     /// Notes that the user uses the session: from now on it is not idle. Costs a look into memory, and now and then a
     /// write to the store, for which nobody waits.
     pub(super) fn put_off_idling(&self, key: SessionKey) {

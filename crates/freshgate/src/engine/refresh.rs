@@ -80,6 +80,14 @@ pub enum RefreshOutcome {
     Shared,
     /// The tokens live long enough; nobody was asked.
     NotNeeded,
+    /// The tokens live yet, but not for as long as they should, and cannot be refreshed now: they are served as they are.
+    /// Only for who does not force a refresh.
+    Kept {
+        /// When to ask again.
+        retry_after: Duration,
+        /// The stable code of why: see [`RefreshFailure::code`].
+        reason: &'static str,
+    },
 }
 
 impl RefreshOutcome {
@@ -89,6 +97,15 @@ impl RefreshOutcome {
             Self::Refreshed => "refreshed",
             Self::Shared => "shared",
             Self::NotNeeded => "not_needed",
+            Self::Kept { .. } => "kept",
+        }
+    }
+
+    /// The stable code of why, where there are several reasons.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Refreshed | Self::Shared | Self::NotNeeded => None,
+            Self::Kept { reason, .. } => Some(reason),
         }
     }
 }
@@ -239,7 +256,8 @@ pub(super) struct Landed {
 pub(super) type Settled = Result<Landed, RefreshError>;
 
 impl Engine {
-    /// A session whose access token lives for `validity` yet (none: the policy's), refreshed first if it must be.
+    /// A session whose access token lives for `validity` yet (none: the policy's), refreshed first if it must be. Where it
+    /// cannot be refreshed now, a token that lives for less is served ([`RefreshOutcome::Kept`]), and one that is over never.
     ///
     /// The wish counts for a fifth of the token's lifetime at most. Waits for `deadline` at most, be it for the provider or
     /// for the store; a refresh that takes longer goes on, as it does if this future is dropped.
@@ -249,7 +267,7 @@ impl Engine {
         validity: Option<Duration>,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
-        let answer = within(deadline, self.find_fresh(key, validity)).await;
+        let answer = self.find_fresh(key, validity, Instant::now() + deadline).await;
         counting::answered(Wanted::Fresh, &answer);
         answer
     }
@@ -258,35 +276,59 @@ impl Engine {
         &self,
         key: SessionKey,
         validity: Option<Duration>,
+        until: Instant,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+        let left = || until.saturating_duration_since(Instant::now());
         let validity = validity.unwrap_or(self.0.policy.min_validity);
         let mut outcome = RefreshOutcome::NotNeeded;
         loop {
-            let session = self.open_for_refresh(key).await?;
-            let now = self.0.clock.now();
-            let lives = match freshness::judge(session.tokens(), now, validity) {
-                Freshness::Fresh => return Ok((FreshSession { session }, outcome)),
-                Freshness::Expiring => true,
-                Freshness::Expired => false,
-            };
+            let session = within(left(), self.open_for_refresh(key)).await?;
+            if freshness::judge(session.tokens(), self.0.clock.now(), validity) == Freshness::Fresh {
+                return Ok((FreshSession { session }, outcome));
+            }
             if outcome != RefreshOutcome::NotNeeded {
                 // New, and too short-lived for the wish all the same: it is the best there is.
                 return Ok((FreshSession { session }, outcome));
             }
-            if lives && self.usable_from(&session.0).is_some_and(|from| now < from) {
-                // It cannot be renewed yet, and it serves until it can.
-                return Ok((FreshSession { session }, outcome));
-            }
-            outcome = match self.fly(key, Ask::IfExpiring(validity)).await {
+            outcome = match within(left(), self.fly(key, Ask::IfExpiring(validity))).await {
                 Ok(landed) => landed.outcome,
-                Err(RefreshError::TryLater(TryLater { failure: RefreshFailure::NotYetValid, .. }))
-                    if lives =>
-                {
-                    return Ok((FreshSession { session }, outcome));
-                }
+                Err(RefreshError::TryLater(try_later)) => return self.keep(session, validity, try_later),
                 Err(error) => return Err(error),
             };
         }
+    }
+
+    /// What a caller gets where a refresh failed and the session is kept: the token that there is, as long as it lives. `at_hand`
+    /// was opened before; what others wrote since then, an end above all, counts for more.
+    fn keep(
+        &self,
+        at_hand: OpenSession,
+        validity: Duration,
+        try_later: TryLater,
+    ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
+        let session = match self.0.sessions.in_memory(at_hand.key()) {
+            Some(Lookup::Live(record, _)) => OpenSession(record),
+            Some(Lookup::Ended(tombstone)) => return Err(RefreshError::SignInAgain(tombstone.reason)),
+            Some(Lookup::Unknown) | None => at_hand,
+        };
+        let now = self.0.clock.now();
+        if idle::over(&session.0, now, &self.0.policy).is_some() {
+            return Err(try_later.into());
+        }
+        let outcome = match freshness::judge(session.tokens(), now, validity) {
+            Freshness::Fresh => RefreshOutcome::Shared,
+            Freshness::Expiring => {
+                RefreshOutcome::Kept { retry_after: try_later.retry_after, reason: try_later.failure.code() }
+            }
+            Freshness::Expired => return Err(try_later.into()),
+        };
+        tracing::debug!(
+            session = %session.key().short(),
+            outcome = outcome.code(),
+            error = &try_later as &dyn Error,
+            "not refreshed, and the token lives"
+        );
+        Ok((FreshSession { session }, outcome))
     }
 
     /// Refreshes now. What it returns is no older than the call: tokens and claims.

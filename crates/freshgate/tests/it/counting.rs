@@ -1,5 +1,7 @@
 //! What is counted: one figure for each answer, by code, and nothing that names a user.
 
+use std::time::Duration;
+
 use freshgate::{counting, engine::RefreshError, session::EndReason};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
@@ -21,6 +23,9 @@ async fn each_outcome_is_counted_by_its_code() {
     setting.engine.refresh(key, DEADLINE).await.unwrap();
     setting.provider.next_token_act(Act::Status(503, "", json!({})));
     assert!(matches!(setting.engine.refresh(key, DEADLINE).await, Err(RefreshError::TryLater(_))));
+    setting.clock.advance(Duration::from_secs(275));
+    setting.provider.next_token_act(Act::Status(503, "", json!({})));
+    setting.engine.fresh(key, None, DEADLINE).await.unwrap();
     setting.engine.end(key, EndReason::Operator).await.unwrap();
     assert!(matches!(setting.engine.refresh(key, DEADLINE).await, Err(RefreshError::SignInAgain(_))));
 
@@ -28,14 +33,15 @@ async fn each_outcome_is_counted_by_its_code() {
     let lines: Vec<&str> = text.lines().collect();
     for line in [
         r#"freshgate_refresh_answers_total{wanted="fresh",outcome="not_needed",reason=""} 1"#,
+        r#"freshgate_refresh_answers_total{wanted="fresh",outcome="kept",reason="provider_unavailable"} 1"#,
         r#"freshgate_refresh_answers_total{wanted="refresh",outcome="refreshed",reason=""} 1"#,
         r#"freshgate_refresh_answers_total{wanted="refresh",outcome="try_later",reason="provider_unavailable"} 1"#,
         r#"freshgate_refresh_answers_total{wanted="refresh",outcome="sign_in_again",reason="operator"} 1"#,
         r#"freshgate_refreshes_total{outcome="refreshed",reason=""} 1"#,
-        r#"freshgate_refreshes_total{outcome="try_later",reason="provider_unavailable"} 1"#,
+        r#"freshgate_refreshes_total{outcome="try_later",reason="provider_unavailable"} 2"#,
         r#"freshgate_token_requests_total{provider="default",grant="authorization_code",outcome="granted"} 1"#,
         r#"freshgate_token_requests_total{provider="default",grant="refresh_token",outcome="granted"} 1"#,
-        r#"freshgate_token_requests_total{provider="default",grant="refresh_token",outcome="unavailable"} 1"#,
+        r#"freshgate_token_requests_total{provider="default",grant="refresh_token",outcome="unavailable"} 2"#,
         r#"freshgate_sessions_started_total{provider="default"} 1"#,
         r#"freshgate_sessions_ended_total{reason="operator"} 1"#,
     ] {

@@ -305,11 +305,8 @@ async fn a_refresh_token_that_is_not_good_yet_is_not_sent() {
     }
     let read = async || setting.engine.fresh(key, Some(Duration::from_secs(60)), DEADLINE).await;
     let (session, outcome) = read().await.unwrap();
-    assert_eq!(
-        (session.access_token().expose(), outcome),
-        ("access-1", RefreshOutcome::NotNeeded),
-        "it lives"
-    );
+    let kept = RefreshOutcome::Kept { retry_after: Duration::from_secs(20), reason: "not_yet_valid" };
+    assert_eq!((session.access_token().expose(), outcome), ("access-1", kept), "it lives");
     assert_eq!(setting.provider.presented().len(), 0);
     setting.clock.advance(Duration::from_secs(20));
     let (session, outcome) = read().await.unwrap();
@@ -330,11 +327,7 @@ async fn a_refusal_that_may_have_come_too_early_ends_nothing() {
     setting.provider.next_token_act(refused());
     let (session, outcome) =
         setting.engine.fresh(key, Some(Duration::from_secs(60)), DEADLINE).await.unwrap();
-    assert_eq!(
-        (session.access_token().expose(), outcome),
-        ("access-1", RefreshOutcome::NotNeeded),
-        "it lives"
-    );
+    assert_eq!((session.access_token().expose(), outcome.reason()), ("access-1", Some("not_yet_valid")));
     // No clock is as far behind as that.
     setting.clock.advance(Duration::from_secs(18));
     setting.provider.next_token_act(refused());
@@ -440,11 +433,81 @@ async fn after_a_failure_readers_leave_the_provider_alone_for_a_while() {
     setting.clock.advance(Duration::from_secs(290));
     setting.provider.next_token_act(Act::Status(503, "", json!({})));
     let fresh = async || setting.engine.fresh(key, None, DEADLINE).await;
-    assert_eq!(failure_code(fresh().await), "provider_unavailable");
-    assert_eq!(failure_code(fresh().await), "backing_off");
+    assert_eq!(kept_because(fresh().await), "provider_unavailable");
+    assert_eq!(kept_because(fresh().await), "backing_off");
     assert_eq!(setting.provider.presented().len(), 1, "the second was not sent");
     setting.clock.advance(Duration::from_secs(1));
     assert_eq!(fresh().await.unwrap().1, RefreshOutcome::Refreshed);
+}
+
+/// Why a token that lives was served although it could not be refreshed.
+fn kept_because(answer: Answer) -> &'static str {
+    match answer {
+        Ok((session, RefreshOutcome::Kept { retry_after, reason })) => {
+            assert_eq!(session.access_token().expose(), "access-1");
+            assert!(!retry_after.is_zero());
+            reason
+        }
+        other => panic!("not kept: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_lives_is_served_while_the_provider_is_away_and_never_a_dead_one() {
+    type Script = fn() -> Act;
+    let away: [(&str, Script); 4] = [
+        ("provider_unavailable", || Act::Status(503, "", json!({}))),
+        ("provider_unavailable", || Act::Status(429, "3600", json!({}))),
+        ("provider_unreachable", || Act::NotReached),
+        ("misconfigured", || Act::Status(401, "", json!({"error": "invalid_client"}))),
+    ];
+    for (code, act) in away {
+        let setting = Setting::new();
+        let key = setting.signed_in().await.key();
+        setting.clock.advance(Duration::from_secs(275));
+        setting.provider.next_token_act(act());
+        assert_eq!(kept_because(setting.engine.fresh(key, None, DEADLINE).await), code);
+        setting.provider.next_token_act(act());
+        failure_code(setting.engine.refresh(key, DEADLINE).await);
+        setting.clock.advance(Duration::from_secs(25));
+        setting.provider.next_token_act(act());
+        failure_code(setting.engine.fresh(key, None, DEADLINE).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_lives_is_served_when_the_callers_deadline_passes() {
+    let setting = Setting::in_tokio_time();
+    let key = setting.signed_in().await.key();
+    tokio::time::sleep(Duration::from_secs(275)).await;
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let ask = async |seconds| setting.engine.fresh(key, None, Duration::from_secs(seconds)).await;
+    assert_eq!(kept_because(ask(5).await), "deadline");
+    // It is over before that deadline passes.
+    assert_eq!(failure_code(ask(21).await), "deadline");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ended_meanwhile_is_not_kept() {
+    let setting = Setting::in_tokio_time();
+    let key = setting.signed_in().await.key();
+    tokio::time::sleep(Duration::from_secs(275)).await;
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let engine = setting.engine.clone();
+    let reader = tokio::spawn(async move { engine.fresh(key, None, Duration::from_secs(5)).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    setting.engine.end(key, EndReason::Logout).await.unwrap();
+    let answer = reader.await.unwrap();
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::Logout))), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_lives_is_served_while_the_engine_stops() {
+    let setting = Setting::in_tokio_time();
+    let key = setting.signed_in().await.key();
+    tokio::time::sleep(Duration::from_secs(275)).await;
+    setting.engine.finish().await;
+    assert_eq!(kept_because(setting.engine.fresh(key, None, DEADLINE).await), "interrupted");
 }
 
 #[tokio::test]

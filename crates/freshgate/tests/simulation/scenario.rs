@@ -19,7 +19,7 @@ use freshgate::{
     session::{EndReason, FreshSession, SessionKey, SessionPolicy},
     store::MemoryStore,
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, RawLogoutToken};
+use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, RawLogoutToken, Timestamp};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -513,6 +513,7 @@ impl Scenario {
                 );
                 let caller = this.begin(owner, ask);
                 let (known_over, version) = (this.is_known_over(owner, key), this.provider.version(family));
+                let asked_at = running.engine.clock().now();
                 let patience = leaves.unwrap_or(Duration::from_secs(3_600));
                 let answer = if forced {
                     tokio::time::timeout(patience, running.engine.refresh(key, deadline)).await
@@ -530,9 +531,46 @@ impl Scenario {
                         format!("{kind} on engine {owner} took {:?}, {late:?} too long", started.elapsed());
                     this.world.broken("every waiter is answered by its deadline", what);
                 }
+                if !forced && !this.world.stood_still_since(owner, started) {
+                    this.served_while_it_lives(&running, key, asked_at, &answer).await;
+                }
                 this.answered(caller, forced, owner, key, family, known_over, version, answer);
             }),
         );
+    }
+
+    /// Who only wants a token that lives gets one if there is one, whatever becomes of a refresh, and never one that is over.
+    async fn served_while_it_lives(
+        &self,
+        running: &Running,
+        key: SessionKey,
+        asked_at: Timestamp,
+        answer: &Result<(FreshSession, RefreshOutcome), RefreshError>,
+    ) {
+        let now = || running.engine.clock().now();
+        match answer {
+            Ok((fresh, outcome)) => {
+                let over_since =
+                    fresh.session().tokens().expires_at.filter(|expires_at| now() >= *expires_at + SLACK);
+                if let (Some(over_since), RefreshOutcome::Kept { .. } | RefreshOutcome::NotNeeded) =
+                    (over_since, outcome)
+                {
+                    let what = format!("over since {over_since:?}, on engine {}", running.owner);
+                    self.world.broken("nobody gets a token that is over", what);
+                }
+            }
+            // A store that fails, or is too slow to say whether there is a session.
+            Err(RefreshError::TryLater(later)) if !matches!(later.failure.code(), "store" | "deadline") => {
+                if let Ok(Opened::Open(session)) = running.engine.open(key).await
+                    && session.tokens().obtained_at <= asked_at
+                    && session.tokens().expires_at.is_none_or(|expires_at| now() < expires_at)
+                {
+                    let what = format!("{} on engine {}", later.failure.code(), running.owner);
+                    self.world.broken("a token that lives is served while the provider is away", what);
+                }
+            }
+            Err(_) => {}
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "what was true when the caller asked")]
