@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -41,6 +41,7 @@ pub(crate) struct FaultyStore {
     faults: Mutex<VecDeque<(Operation, Fault)>>,
     answers: Semaphore,
     waiting: AtomicUsize,
+    down: AtomicBool,
 }
 
 impl FaultyStore {
@@ -50,12 +51,18 @@ impl FaultyStore {
             faults: Mutex::default(),
             answers: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
+            down: AtomicBool::new(false),
         })
     }
 
     /// What happens to the next operation of this kind, after what was said of it before.
     pub(crate) fn next(&self, operation: Operation, fault: Fault) {
         self.faults.lock().unwrap().push_back((operation, fault));
+    }
+
+    /// While it is down, every read, replacement and end fails.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
     }
 
     /// How many answers are waiting.
@@ -73,6 +80,9 @@ impl FaultyStore {
         operation: Operation,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("it is down, as the test wants".into()));
+        }
         let fault = {
             let mut faults = self.faults.lock().unwrap();
             let at = faults.iter().position(|(of, _)| *of == operation);

@@ -1,14 +1,16 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use freshgate::{
     engine::{Opened, RefreshError, RefreshOutcome, TryLater},
     events::SessionEvent,
     session::{EndReason, FreshSession, SessionKey},
+    store::MemoryStore,
 };
 use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
+    faulty_store::FaultyStore,
     provider::Act,
     setting::{DEADLINE, Setting, until},
 };
@@ -508,6 +510,68 @@ async fn a_token_that_lives_is_served_while_the_engine_stops() {
     tokio::time::sleep(Duration::from_secs(275)).await;
     setting.engine.finish().await;
     assert_eq!(kept_because(setting.engine.fresh(key, None, DEADLINE).await), "interrupted");
+}
+
+/// A refresh whose request is on the wire when the store goes down, and whose answer comes then.
+async fn answered_while_the_store_is_down() -> (Setting, Arc<FaultyStore>, SessionKey, JoinHandle<Answer>) {
+    let store = FaultyStore::on(Arc::new(MemoryStore::new()));
+    let setting = Setting::on(store.clone());
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let engine = setting.engine.clone();
+    let refresh = tokio::spawn(async move { engine.refresh(key, Duration::from_secs(3600)).await });
+    while setting.provider.on_the_wire() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    store.set_down(true);
+    setting.provider.wire.add_permits(100);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    (setting, store, key, refresh)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_token_is_saved_however_long_the_store_is_down() {
+    let (setting, store, key, refresh) = answered_while_the_store_is_down().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!refresh.is_finished(), "while the engine runs it does not give up");
+    store.set_down(false);
+    let (session, outcome) = refresh.await.unwrap().unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::Refreshed));
+    setting.another_engine().refresh(key, DEADLINE).await.unwrap();
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"], "it is in the store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stops_saves_a_rotated_token_for_as_long_as_its_patience_lasts() {
+    // (how long the store stays down, whether that is too long)
+    for (down_for, lost) in [(4, false), (60, true)] {
+        let (setting, store, key, refresh) = answered_while_the_store_is_down().await;
+        let began = tokio::time::Instant::now();
+        let stopping = setting.engine.clone();
+        let stopping = tokio::spawn(async move {
+            stopping.finish().await;
+            began.elapsed()
+        });
+        tokio::time::sleep(Duration::from_secs(down_for)).await;
+        store.set_down(false);
+        let took = stopping.await.unwrap();
+        let answer = refresh.await.unwrap();
+        if lost {
+            assert!((10..20).contains(&took.as_secs()), "its last patience, and one more try: {took:?}");
+            assert_eq!(failure_code(answer), "store");
+        } else {
+            assert!(took < Duration::from_secs(10), "{took:?}");
+            answer.unwrap();
+        }
+        let next = setting.another_engine().refresh(key, DEADLINE).await;
+        // Where it was lost the provider was asked with the old token, which is the one that it has taken back.
+        let presented = if lost { ["refresh-1", "refresh-1"] } else { ["refresh-1", "refresh-2"] };
+        assert_eq!(setting.provider.presented(), presented);
+        match (lost, next) {
+            (false, Ok(_)) | (true, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))) => {}
+            (_, next) => panic!("lost: {lost}, and then {next:?}"),
+        }
+    }
 }
 
 #[tokio::test]
