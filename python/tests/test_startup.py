@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -56,6 +58,33 @@ def test_a_name_that_streamlit_lacks_is_named(gate: FakeGate, tmp_path: Path) ->
         "AppSession.request_rerun, UserInfoProxy. Update freshgate, or install a Streamlit that it knows: "
         f"{sys.executable} -m pip install streamlit==1.67.0\n"
     )
+
+
+def test_what_is_here_is_told_to_who_checks(gate: FakeGate, tmp_path: Path) -> None:
+    def told(before: str = "") -> dict[str, object]:
+        code = f"{before}\nimport sys; sys.argv = ['freshgate', '--describe']\n{START}"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=streamlit_app.environment(gate),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        answer: dict[str, object] = json.loads(done.stdout)
+        return answer
+
+    good = told()
+    assert (good["streamlit"], good["problem"]) == (streamlit.__version__, None)
+    assert good["python"] == platform.python_version()
+    old = told("import streamlit; streamlit.__version__ = '1.49.1'")
+    assert old["streamlit"] == "1.49.1"
+    assert str(old["problem"]).startswith("Streamlit 1.49.1 is too old")
+    none = told("import sys; sys.modules['streamlit'] = None")
+    assert none["streamlit"] is None
+    assert "Streamlit" in str(none["problem"])
 
 
 def test_a_python_that_is_too_old() -> None:

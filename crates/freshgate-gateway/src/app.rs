@@ -31,6 +31,12 @@ impl From<StartupProblem> for NotStarted {
     }
 }
 
+impl From<Vec<StartupProblem>> for NotStarted {
+    fn from(problems: Vec<StartupProblem>) -> Self {
+        Self(problems)
+    }
+}
+
 impl NotStarted {
     /// Tells the user; the exit code says that something must be mended.
     pub fn report(&self) -> ExitCode {
@@ -172,14 +178,14 @@ async fn serve(
         None => None,
     };
     let keyring = problems.keep(gate::keyring(&config));
-    let providers = problems.keep(gate::providers(&config).map_err(NotStarted));
+    let providers = problems.keep(gate::providers(&config));
     let asking = gate::ask_providers(providers.as_deref().unwrap_or_default(), config.public.redirect_uri());
     let (stage, asked) = tokio::select! {
         both = async { tokio::join!(Stage::set(&config.app), asking) } => both,
         () = signals.told_to_stop() => return Ok(ExitCode::SUCCESS),
     };
     let stage = problems.keep(stage);
-    problems.keep(asked.map_err(NotStarted));
+    problems.keep(asked);
     let (Some(public), Some(store), Some(keyring), Some(providers), Some(stage), true) =
         (public, store, keyring, providers, stage, problems.0.is_empty())
     else {

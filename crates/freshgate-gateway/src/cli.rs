@@ -41,6 +41,14 @@ pub enum Command {
     /// rotate, so that what happens after two hours in production happens here within minutes. It is for your own machine
     /// only: it asks for no password.
     Dev(Dev),
+    /// Asks the provider and says what will and what won't work.
+    ///
+    /// It reads the configuration as `run` does, asks each provider, looks at this machine and at the gate that may be
+    /// running, and tells line by line what is as it should be, what is not, and the mend. It changes nothing, and signs
+    /// nobody in unless you say so with `--login`.
+    ///
+    /// The exit code is 0 if there is no problem (there may be warnings), 1 if there is one, and 2 if the configuration is bad.
+    Check(Check),
     /// Shows the sessions of a gate, why they ended, and ends them.
     ///
     /// It reads the session store itself, so the gate may be running or not. What it changes, a running gate learns within
@@ -338,6 +346,57 @@ pub struct Run {
     pub streamlit: Vec<String>,
 }
 
+/// The arguments of `freshgate check`.
+#[derive(Args, Default)]
+#[command(after_long_help = "\
+Examples:
+  Before the first start, or when something does not work:
+      freshgate check
+
+  Sign in once, and see whether tokens are refreshed:
+      freshgate check --login
+
+  In a script:
+      freshgate check --json | jq '.sections[].findings[] | select(.verdict != \"ok\")'")]
+pub struct Check {
+    /// The app that `run` is given; needed only if settings are beside it. Without it: this folder.
+    #[arg(value_name = "APP.PY", value_hint = ValueHint::FilePath)]
+    pub app: Option<PathBuf>,
+
+    /// Also makes one real login: you open an address in a browser and sign in.
+    ///
+    /// It listens where the gate would, so stop the gate meanwhile. Afterwards it tells whether a refresh token was issued,
+    /// what a refresh brings, whether userinfo agrees, and how large tokens are and how long they live. It shows no token,
+    /// and keeps no session.
+    #[arg(long, help_heading = "Check")]
+    pub login: bool,
+
+    /// With `--login`: also sends the refresh token of before once more after a refresh.
+    ///
+    /// It tells whether an answer that is lost on its way can be asked for again. Many providers take a second use for theft
+    /// and revoke every token of this login, which is then over. Other sessions are not touched.
+    #[arg(long, requires = "login", help_heading = "Check")]
+    pub probe_grace: bool,
+
+    /// With `--login`: the provider to sign in with.
+    ///
+    /// [default: the default one]
+    #[arg(long, value_name = "NAME", requires = "login", help_heading = "Check")]
+    pub provider: Option<String>,
+
+    /// Prints one JSON document.
+    #[arg(long, help_heading = "Check")]
+    pub json: bool,
+
+    /// The flags that `run` has.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Arguments for Streamlit, as for `run`.
+    #[arg(last = true, value_name = "STREAMLIT ARGS")]
+    pub streamlit: Vec<String>,
+}
+
 /// The arguments of `freshgate dev`.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -494,6 +553,7 @@ mod tests {
         insta::assert_snapshot!("help", help_of(&[]));
         insta::assert_snapshot!("help_run", help_of(&["run"]));
         insta::assert_snapshot!("help_dev", help_of(&["dev"]));
+        insta::assert_snapshot!("help_check", help_of(&["check"]));
         insta::assert_snapshot!("help_sessions", help_of(&["sessions"]));
         insta::assert_snapshot!("help_sessions_list", help_of(&["sessions", "list"]));
         insta::assert_snapshot!("help_sessions_show", help_of(&["sessions", "show"]));

@@ -3,6 +3,7 @@
 //! The binary assembles these parts; tests and the benchmark use them one by one.
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod gate;

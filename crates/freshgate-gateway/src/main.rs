@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use freshgate_gateway::{
-    app,
+    app, check,
     cli::{Cli, Command},
     config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, MORE_RESOURCES, Report, StartupProblem},
     keys, logging, sessions,
@@ -27,6 +27,16 @@ fn main() -> ExitCode {
         },
         Command::Dev(dev) => match config::load_dev(&dev, &environment) {
             Ok((config, notes)) => go(&notes, &config.log.clone(), app::dev(config)),
+            Err(report) => refused(&report),
+        },
+        Command::Check(check) => match config::load_check(&check, &environment) {
+            Ok((config, notes)) => {
+                notes.print();
+                if check.common.log.is_some() {
+                    logging::start(&config.log);
+                }
+                check::run(&check, config, &notes)
+            }
             Err(report) => refused(&report),
         },
         Command::Sessions(sessions) => match config::load_sessions(sessions.which(), &environment) {

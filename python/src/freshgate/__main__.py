@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Final
@@ -32,6 +34,9 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"freshgate {__version__}")
         return
+    if sys.argv[1:] == ["--describe"]:
+        print(json.dumps(describe()))
+        return
     check_only = sys.argv[1:] == ["--check"]
     try:
         _check_python(sys.version_info[:2])
@@ -53,6 +58,24 @@ def main() -> None:
     sys.argv = ["streamlit", "run", *sys.argv[1:]]
     # The name makes it the same command line for Streamlit as `streamlit run` gives.
     streamlit.web.cli.main(prog_name="streamlit")
+
+
+def describe() -> dict[str, str | None]:
+    """What `freshgate check` tells of this Python and its Streamlit. `problem` says why an app could not run."""
+    problem = None
+    try:
+        _check_python(sys.version_info[:2])
+        _make_room_for_the_app()
+        _find_streamlit()
+        _check_streamlit()
+    except CannotStart as cannot:
+        problem = str(cannot)
+    return {
+        "python": platform.python_version(),
+        "streamlit": getattr(sys.modules.get("streamlit"), "__version__", None),
+        "newest_known_streamlit": NEWEST_KNOWN_STREAMLIT,
+        "problem": problem,
+    }
 
 
 def _make_room_for_the_app() -> None:

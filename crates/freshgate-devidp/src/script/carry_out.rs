@@ -1,7 +1,7 @@
 //! What happens to each request while scripting is on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -17,6 +17,7 @@ use super::rule::{CannedAnswer, Fault, When};
 use super::seen::{Endpoint, Seen};
 use crate::config::DevUser;
 use crate::parameters::Parameters;
+use crate::provider::SharedProvider;
 use crate::serve::CutSwitch;
 
 const LARGEST_BODY: usize = 2 * 1024 * 1024;
@@ -25,6 +26,20 @@ const LARGEST_BODY: usize = 2 * 1024 * 1024;
 enum Outcome {
     Answer(Response),
     Cut,
+}
+
+/// A provider whose clock is wrong says so in `Date`, unless a rule has an answer with another one. The server would take
+/// the machine's clock.
+pub(super) async fn date_by_own_clock(
+    State(provider): State<SharedProvider>,
+    mut response: Response,
+) -> Response {
+    let seconds = u64::try_from(provider.now().seconds()).unwrap_or(0);
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+    if let Ok(date) = HeaderValue::try_from(date) {
+        response.headers_mut().entry(header::DATE).or_insert(date);
+    }
+    response
 }
 
 /// The layer around the honest provider.

@@ -15,7 +15,7 @@ mod seen;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::routing::{delete, get, post};
 
 use crate::provider::SharedProvider;
@@ -42,7 +42,8 @@ pub(crate) fn around(honest: Router, provider: &SharedProvider) -> Router {
     // In front of the honest router's own routing: a script may turn one request into another.
     let scripted = Router::new()
         .fallback_service(honest)
-        .layer(from_fn_with_state(Arc::clone(&script), carry_out::carry_out));
+        .layer(from_fn_with_state(Arc::clone(&script), carry_out::carry_out))
+        .layer(map_response_with_state(Arc::clone(provider), carry_out::date_by_own_clock));
     Router::new()
         .route("/_script", get(admin::list_rules).post(admin::add_rules).delete(admin::clear_rules))
         .route("/_script/{id}", delete(admin::remove_rule))

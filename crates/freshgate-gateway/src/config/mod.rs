@@ -54,8 +54,9 @@ pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};
 pub use provider::ConfiguredProvider;
 pub use public_address::PublicAddress;
+pub(crate) use public_address::is_this_machine;
 pub use report::{EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, Problem, Report, Severity, StartupProblem};
-pub use run::load_run;
+pub use run::{load_check, load_run};
 pub use sessions::{SessionsConfig, load_sessions};
 pub use setting::{SETTINGS, Setting};
 pub use source::Place;
@@ -114,6 +115,11 @@ impl Config {
     /// Makes the folder that the store is in, if it is freshgate's own `.freshgate/`, which is kept out of git.
     pub fn prepare_store_folder(&self) -> Result<(), StartupProblem> {
         state_folder::prepare_for(&self.store, &self.state_folder)
+    }
+
+    /// Whether this folder is made at the start if it is not there: freshgate's own is.
+    pub(crate) fn makes_folder(&self, folder: &Path) -> bool {
+        folder.starts_with(&self.state_folder)
     }
 
     /// Says where the listener really is. Needed where `listen` has port 0, as in tests: `{port}` in `redirect_uri`

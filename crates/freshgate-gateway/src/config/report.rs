@@ -264,6 +264,12 @@ impl StartupProblem {
         text
     }
 
+    /// What went wrong, where and why, without the mends.
+    pub(crate) fn in_one_line(&self) -> String {
+        let parts = std::iter::once(&self.what).chain(&self.where_).chain(&self.causes);
+        crate::words::printable(&parts.map(String::as_str).collect::<Vec<_>>().join(": "))
+    }
+
     /// Writes it to standard error, in colour if that is a terminal that wants it.
     pub fn print(&self) {
         anstream::eprint!("{}", self.render(Look::Coloured));

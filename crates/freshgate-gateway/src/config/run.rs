@@ -33,19 +33,45 @@ use super::{
 /// # Errors
 /// A report of everything that is wrong; nothing was changed or started.
 pub fn load_run(run: &crate::cli::Run, environment: &Environment) -> Result<(Config, Report), Report> {
+    load(Some(&run.app), &run.common, &run.streamlit, environment)
+}
+
+/// Reads the same for `freshgate check`. Without an app the current folder is where it would be.
+///
+/// # Errors
+/// As [`load_run`].
+pub fn load_check(check: &crate::cli::Check, environment: &Environment) -> Result<(Config, Report), Report> {
+    load(check.app.as_deref(), &check.common, &check.streamlit, environment)
+}
+
+fn load(
+    app: Option<&Path>,
+    common: &crate::cli::Common,
+    streamlit_arguments: &[String],
+    environment: &Environment,
+) -> Result<(Config, Report), Report> {
     let mut report = Report::default();
-    let config = read(run, environment, &mut report);
+    let script = match app {
+        Some(app) => script(app, environment, &mut report),
+        None => environment.absolute(Path::new("streamlit_app.py")),
+    };
+    let config = read(script, common, streamlit_arguments, environment, &mut report);
     match config {
         Some(config) if !report.has_errors() => Ok((config, report)),
         _ => Err(report),
     }
 }
 
-fn read(run: &crate::cli::Run, environment: &Environment, report: &mut Report) -> Option<Config> {
-    let script = script(&run.app, environment, report);
+fn read(
+    script: PathBuf,
+    common: &crate::cli::Common,
+    streamlit_arguments: &[String],
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Config> {
     let script_folder = script.parent().unwrap_or(environment.current_folder()).to_owned();
-    let sources = sources(&run.common, Vec::new(), environment, report);
-    let streamlit = streamlit_options::read(&run.streamlit, &script_folder, environment, report);
+    let sources = sources(common, Vec::new(), environment, report);
+    let streamlit = streamlit_options::read(streamlit_arguments, &script_folder, environment, report);
     let basics = basics(&sources, &streamlit, report);
 
     let secrets_files = secrets_files(&sources, &streamlit, &script_folder, environment, report);

@@ -29,7 +29,10 @@ use freshgate::{
 };
 
 use self::file::KeyFileError;
-pub(crate) use self::ring::{keyring, watch};
+pub(crate) use self::{
+    file::is_open_to_others,
+    ring::{keyring, watch},
+};
 use crate::{
     cli::Keys,
     config::{EXIT_BAD_CONFIGURATION, SessionsConfig, StartupProblem},

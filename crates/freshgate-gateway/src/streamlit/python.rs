@@ -50,7 +50,7 @@ impl Python {
 
 impl Python {
     /// `python -m freshgate`, with our module on its path and without the gate's own settings.
-    pub(super) fn with_module(&self, module: &ModuleDirectory) -> Result<Command, LaunchError> {
+    pub(crate) fn with_module(&self, module: &ModuleDirectory) -> Result<Command, LaunchError> {
         let mut python_path = vec![module.python_path()];
         if let Some(inherited) = env::var_os("PYTHONPATH") {
             python_path.extend(env::split_paths(&inherited));

@@ -10,6 +10,7 @@
 //! - `house.rs`: sessions whose time is over, and what is left of ended ones
 //! - `neighbours.rs`: what other engines do on the same store
 //! - `process.rs`: which process an engine is in
+//! - `trial.rs`: a session tried out, for whoever checks a provider
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
 mod ahead;
@@ -27,6 +28,7 @@ mod record;
 mod refresh;
 mod revoking;
 mod sessions;
+mod trial;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -41,6 +43,7 @@ pub use login::{FLOW_LIFETIME, FlowId, LoginCompleted, LoginError, LoginRequest,
 pub(crate) use record::Record;
 pub use refresh::{RefreshError, RefreshFailure, RefreshOutcome, TryLater};
 pub use revoking::RevocationCounts;
+pub use trial::{ReplacedToken, TokenFacts, Trial, TriedRefresh, TriedUserInfo};
 
 use crate::{
     clock::{Clock, Entropy},

@@ -18,12 +18,12 @@ use std::{
 
 use bytes::Bytes;
 use freshgate_oidc::{
-    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthentication, ClientSecret, ExpectedNonce,
-    IdTokenError, IdTokenExpectations, JwkSet, LogoutTokenError, LogoutTokenExpectations,
-    NoUsableClientAuthentication, OriginalIdentity, ProviderMetadata, RawIdToken, RawLogoutToken,
-    RefreshExpectations, RefreshedIdTokenError, Secret, SignedUserInfoExpectations, SigningAlgorithm,
-    TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken, VerifiedLogoutToken,
-    parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
+    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthMethod, ClientAuthentication,
+    ClientSecret, ExpectedNonce, IdTokenError, IdTokenExpectations, JwkSet, LogoutTokenError,
+    LogoutTokenExpectations, NoUsableClientAuthentication, OriginalIdentity, ProviderMetadata, RawIdToken,
+    RawLogoutToken, RefreshExpectations, RefreshedIdTokenError, Secret, SignedUserInfoExpectations,
+    SigningAlgorithm, TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
+    VerifiedLogoutToken, parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
@@ -33,7 +33,8 @@ pub use keys::KeysUnavailable;
 pub use metadata::MetadataUnavailable;
 pub use policy::LostAnswer;
 pub use transport::{
-    Connection, HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError, TransportOptions,
+    Connection, ConnectionTrouble, HttpTransport, ProviderAnswer, ProviderRequest, Transport, TransportError,
+    TransportOptions,
 };
 
 use crate::{
@@ -170,6 +171,14 @@ impl Provider {
                 Err(NoTurn::Metadata(error))
             }
         }
+    }
+
+    /// How we prove to a provider that says this of itself who we are.
+    pub fn client_auth_method(
+        &self,
+        metadata: &ProviderMetadata,
+    ) -> Result<ClientAuthMethod, NoUsableClientAuthentication> {
+        self.client_authentication(metadata).map(|client| client.method())
     }
 
     /// Asks whether the provider takes us for the client that we say we are, by an authorization code that cannot be good:

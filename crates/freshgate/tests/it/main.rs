@@ -18,3 +18,4 @@ mod refresh;
 mod revocation;
 mod setting;
 mod storm;
+mod trial;

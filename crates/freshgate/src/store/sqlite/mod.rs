@@ -41,7 +41,27 @@ struct Parts {
     readers: Readers,
 }
 
+/// What [`SqliteStore::inspect`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreInspection {
+    /// The schema that the file has; 0 if it is empty.
+    pub schema: u32,
+    /// The latest schema that this version knows. A file with an earlier one is brought up to date when it is opened.
+    pub known_schema: u32,
+    /// How many live sessions are in it.
+    pub live: u64,
+    /// How many ended ones are remembered in it.
+    pub ended: u64,
+}
+
 impl SqliteStore {
+    /// Looks into a file without changing anything. Fails as [`SqliteStore::open`] does, and if there is no file.
+    ///
+    /// Blocks the thread while it does.
+    pub fn inspect(path: impl AsRef<Path>) -> Result<StoreInspection, StoreError> {
+        schema::inspect(path.as_ref())
+    }
+
     /// Opens the file, and makes it where there is none: readable by this user alone, as are the directories made for it.
     ///
     /// Blocks the thread while it does, for some milliseconds: call it before serving. Another process may have the file

@@ -8,9 +8,10 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use url::Url;
 
 use super::{
-    StoreError,
+    StoreError, StoreInspection,
     neighbours::{BUSY_TIMEOUT, wait_for_others},
 };
 
@@ -38,13 +39,42 @@ pub(super) fn open(path: &Path) -> Result<(PathBuf, Connection), StoreError> {
     let mut connection = connect(&location).map_err(|error| cannot_open(&location, error))?;
     match bring_up_to_date(&mut connection) {
         Ok(()) => Ok((location, connection)),
-        Err(Outdated::Newer(found)) => Err(StoreError::NewerSchema {
-            location: location.display().to_string(),
-            found,
-            known: MIGRATIONS.len() as u32,
-        }),
-        Err(Outdated::NotOurs(reason)) => Err(cannot_open(&location, io::Error::other(reason))),
-        Err(Outdated::Sqlite(error)) => Err(cannot_open(&location, error)),
+        Err(outdated) => Err(outdated.into_error(&location)),
+    }
+}
+
+/// Looks into a file that another process may have open, and leaves it as it is.
+pub(super) fn inspect(path: &Path) -> Result<StoreInspection, StoreError> {
+    let location = std::path::absolute(path).map_err(|error| cannot_open(path, error))?;
+    let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    let look = || -> Result<StoreInspection, Outdated> {
+        let mut connection = connect_to_read(&location)?;
+        wait_for_others(&mut connection)?;
+        let schema = version(&connection)?;
+        let count = |which| {
+            let question = format!("SELECT count(*) FROM session WHERE {which}");
+            connection.query_row(&question, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+        };
+        let (live, ended) = match schema {
+            0 => (0, 0),
+            _ => (count("revision IS NOT NULL")?, count("revision IS NULL")?),
+        };
+        Ok(StoreInspection { schema, known_schema: MIGRATIONS.len() as u32, live, ended })
+    };
+    look().map_err(|outdated| outdated.into_error(&location))
+}
+
+fn connect_to_read(location: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut log = location.as_os_str().to_owned();
+    log.push("-wal");
+    match Url::from_file_path(location) {
+        // Nobody has it open. To read it as any other file keeps SQLite from making a log beside it, and leaving it there.
+        Ok(mut url) if !Path::new(&log).exists() => {
+            url.set_query(Some("immutable=1"));
+            Connection::open_with_flags(url.as_str(), flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+        _ => Connection::open_with_flags(location, flags),
     }
 }
 
@@ -103,6 +133,20 @@ enum Outdated {
     Newer(u32),
     NotOurs(&'static str),
     Sqlite(rusqlite::Error),
+}
+
+impl Outdated {
+    fn into_error(self, location: &Path) -> StoreError {
+        match self {
+            Self::Newer(found) => StoreError::NewerSchema {
+                location: location.display().to_string(),
+                found,
+                known: MIGRATIONS.len() as u32,
+            },
+            Self::NotOurs(reason) => cannot_open(location, io::Error::other(reason)),
+            Self::Sqlite(error) => cannot_open(location, error),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Outdated {

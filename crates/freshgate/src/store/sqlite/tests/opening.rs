@@ -243,3 +243,47 @@ fn an_unwritable_place_is_named() {
         format!("cannot open the session store {}/sessions.db: Permission denied", locked.display());
     assert!(messages(&error).starts_with(&expected), "{}", messages(&error));
 }
+
+#[tokio::test]
+async fn an_inspection_counts_and_leaves_everything_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("sessions.db");
+    assert!(matches!(SqliteStore::inspect(&path), Err(StoreError::Open { .. })), "nothing is made");
+    let files = || -> Vec<_> {
+        let entries = directory.path().read_dir().unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> = entries
+            .map(|entry| (entry.file_name(), freshgate_oidc::sha256(&std::fs::read(entry.path()).unwrap())))
+            .collect();
+        files.sort();
+        files
+    };
+    assert_eq!(files(), []);
+
+    let store = open(&path);
+    for number in 0..5 {
+        store.insert(key(number), row("row")).await.unwrap();
+    }
+    store.end(key(0), TOMBSTONE, at(2000), None).await.unwrap();
+    let expected = StoreInspection { schema: 4, known_schema: 4, live: 4, ended: 1 };
+    assert_eq!(SqliteStore::inspect(&path).unwrap(), expected, "while a gate has it open");
+    store.close().await;
+    let before = files();
+    assert_eq!(SqliteStore::inspect(&path).unwrap(), expected);
+    assert_eq!(files(), before);
+
+    let change = |name: &str, value: i32| {
+        rusqlite::Connection::open(&path).unwrap().pragma_update(None, name, value).unwrap();
+    };
+    change("user_version", 1);
+    assert_eq!(SqliteStore::inspect(&path).unwrap(), StoreInspection { schema: 1, ..expected });
+    change("user_version", 99);
+    let error = SqliteStore::inspect(&path).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 4, .. }), "{error:?}");
+    change("application_id", 7);
+    let error = SqliteStore::inspect(&path).unwrap_err();
+    assert!(messages(&error).ends_with("a database of another program"), "{error:?}");
+    std::fs::write(&path, "").unwrap();
+    let empty = StoreInspection { schema: 0, live: 0, ended: 0, ..expected };
+    assert_eq!(SqliteStore::inspect(&path).unwrap(), empty);
+    assert_eq!(files(), [("sessions.db".into(), freshgate_oidc::sha256(b""))]);
+}

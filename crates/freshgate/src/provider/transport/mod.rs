@@ -1,6 +1,6 @@
 //! How requests reach a provider: one trait, one implementation over reqwest.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -73,6 +73,95 @@ pub enum TransportError {
     },
 }
 
+/// What kept a connection from coming about, as far as it can be told: for whoever must mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionTrouble {
+    /// Nobody listens there.
+    Refused,
+    /// No network leads there.
+    NoRoute,
+    /// Nothing came back in time.
+    TimedOut,
+    /// The certificate was issued by nobody that is trusted here.
+    UntrustedCertificate,
+    /// The certificate is another host's.
+    CertificateOfAnotherHost,
+    /// The certificate is over.
+    CertificateExpired,
+    /// The certificate is good later only, or a clock is wrong.
+    CertificateNotYetValid,
+    /// The certificate does not pass for another reason.
+    BadCertificate,
+    /// What answers does not speak TLS: most likely plain http.
+    NotTls,
+    /// The other side ended the handshake, or the connection.
+    Closed,
+    /// None of these.
+    Other,
+}
+
+impl TransportError {
+    /// What kept the connection from coming about.
+    pub fn trouble(&self) -> ConnectionTrouble {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self);
+        let mut trouble = ConnectionTrouble::Other;
+        while let Some(error) = next {
+            // The innermost that says something says the most.
+            trouble = ConnectionTrouble::of(error).unwrap_or(trouble);
+            // An `io::Error` made of another error is not that one's parent: it passes on its source.
+            let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = match within {
+                Some(within) => Some(within as &(dyn Error + 'static)),
+                None => error.source(),
+            };
+        }
+        trouble
+    }
+}
+
+impl ConnectionTrouble {
+    fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(Self::of_tls(error));
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::ConnectionRefused => Some(Self::Refused),
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Some(Self::NoRoute),
+                io::ErrorKind::TimedOut => Some(Self::TimedOut),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
+                    Some(Self::Closed)
+                }
+                _ => None,
+            };
+        }
+        error.downcast_ref::<reqwest::Error>().filter(|error| error.is_timeout()).map(|_| Self::TimedOut)
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::{CertificateError, InvalidMessage};
+        match error {
+            rustls::Error::InvalidCertificate(certificate) => match certificate {
+                CertificateError::UnknownIssuer => Self::UntrustedCertificate,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Self::CertificateOfAnotherHost
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Self::CertificateExpired
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    Self::CertificateNotYetValid
+                }
+                _ => Self::BadCertificate,
+            },
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            rustls::Error::AlertReceived(_) => Self::Closed,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Carries requests to providers. Dropping the future abandons the request, which the provider may still act on.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
@@ -89,6 +178,8 @@ pub struct TransportOptions {
     pub timeout: Duration,
     /// Certificates trusted besides the system's, in PEM.
     pub extra_roots: Vec<Vec<u8>>,
+    /// Past any proxy that the environment names (`HTTPS_PROXY` and others).
+    pub past_proxies: bool,
 }
 
 impl Default for TransportOptions {
@@ -97,6 +188,7 @@ impl Default for TransportOptions {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             extra_roots: Vec::new(),
+            past_proxies: false,
         }
     }
 }
@@ -127,6 +219,7 @@ impl HttpTransport {
                 .retry(reqwest::retry::never())
                 .connect_timeout(options.connect_timeout)
                 .timeout(options.timeout);
+            let builder = if options.past_proxies { builder.no_proxy() } else { builder };
             roots.iter().cloned().fold(builder, reqwest::ClientBuilder::add_root_certificate)
         };
         Ok(Self {
@@ -181,46 +274,4 @@ impl Transport for HttpTransport {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpStream},
-    };
-
-    use super::*;
-
-    /// Answers the first request on each connection, and closes it when the second comes.
-    async fn serve(mut connection: TcpStream) {
-        let mut request = [0; 4096];
-        let length = connection.read(&mut request).await.unwrap();
-        assert!(length > 0);
-        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-        let _ = connection.read(&mut request).await;
-    }
-
-    #[tokio::test]
-    async fn a_request_with_a_connection_of_its_own_is_not_lost_on_one_that_the_provider_closes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}/token", listener.local_addr().unwrap())).unwrap();
-        tokio::spawn(async move {
-            while let Ok((connection, _)) = listener.accept().await {
-                tokio::spawn(serve(connection));
-            }
-        });
-        let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
-        let send = async |connection| {
-            let (method, headers, body) = (Method::POST, HeaderMap::new(), Bytes::from_static(b"a=b"));
-            let request =
-                ProviderRequest { method, url: url.clone(), headers, body, answer_limit: 100, connection };
-            transport.send(request).await
-        };
-        // Twice, so that neither leaves a connection for the next.
-        for _ in 0..2 {
-            send(Connection::Kept).await.unwrap();
-            send(Connection::New).await.unwrap();
-            send(Connection::New).await.unwrap();
-            let lost = send(Connection::Kept).await;
-            assert!(matches!(lost, Err(TransportError::AnswerLost { .. })));
-        }
-    }
-}
+mod tests;
