@@ -20,6 +20,7 @@ def test_the_operators_listener_tells_how_the_gate_is(stage: Stage) -> None:
 
     assert ask("/health") == ["alive"]
     assert ask("/ready") == ["ready"]
+    assert 'freshgate_provider_left_alone{provider="default"} 0' in ask("/metrics")
     tab = stage.tab().open().is_signed_out().sign_in()
     assert tab.refresh().startswith("new token")
 

@@ -47,6 +47,7 @@ pub use trial::{ReplacedToken, TokenFacts, Trial, TriedRefresh, TriedUserInfo};
 
 use crate::{
     clock::{Clock, Entropy},
+    counting,
     events::SessionEvent,
     keyring::Keyring,
     provider::Provider,
@@ -130,6 +131,8 @@ impl Engine {
         let EngineParts { store, keyring, clock, entropy, mut providers, policy } = parts;
         for provider in &mut providers {
             provider.run_on(&runner);
+            // From the start, so that who watches it sees that nothing is wrong.
+            counting::provider_left_alone(provider.name(), false);
         }
         let mut name = [0; 12];
         entropy.fill(&mut name);
