@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use freshgate_oidc::{Claims, Secret, Timestamp, TokenGrant};
+use freshgate_oidc::{Claims, Issuer, Secret, Timestamp, TokenGrant};
 
 /// The name a browser proves itself with: 256 random bits, in the cookie and nowhere else.
 #[derive(Clone, Debug)]
@@ -172,6 +172,11 @@ impl OpenSession {
     /// The provider's name in the configuration.
     pub fn provider(&self) -> &str {
         &self.0.provider
+    }
+
+    /// The issuer of the login's ID token.
+    pub fn issuer(&self) -> &Issuer {
+        &self.0.identity.issuer
     }
 
     /// The claims: the ID token's merged with those of userinfo.

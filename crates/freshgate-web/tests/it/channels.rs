@@ -270,6 +270,29 @@ async fn a_frame_that_names_no_session_ends_one_without_a_name_alone() {
 }
 
 #[tokio::test]
+async fn a_frame_that_names_a_session_by_a_name_never_told_ends_one_without_a_name_alone() {
+    let world = World::new().await;
+    let issuer = world.provider.issuer().to_owned();
+    // Some providers put no `sid` into their ID tokens, and the user's name into this.
+    let calls_alice = front_channel(&issuer, "alice");
+    let (mut browser, named) = world.signed_in("alice").await;
+    assert_framable(&frame(&mut browser, &calls_alice).send().await);
+    assert_eq!(world.end_of(named).await, None, "the provider named it otherwise");
+
+    world.script("", json!({"endpoint": "token:code", "action": {"id_token": {"omit": ["sid"]}}})).await;
+    let [(mut browser, key), (_, other)] = [world.signed_in("alice").await, world.signed_in("alice").await];
+    // Another provider of this gate, but not the one that she signed in with.
+    let other_provider = front_channel("http://127.0.0.1:9", "alice");
+    assert_framable(&frame(&mut browser, &other_provider).send().await);
+    assert_framable(&frame(&mut world.browser(), &calls_alice).send().await);
+    assert_framable(&browser.tab(&calls_alice, "cross-site").send().await);
+    assert_eq!(world.end_of(key).await, None, "from elsewhere, without its cookie, or not in a frame");
+    assert_framable(&frame(&mut browser, &calls_alice).send().await);
+    assert_eq!((world.end_of(key).await, world.end_of(other).await), (TOLD, None));
+    assert!(browser.session_key().is_none());
+}
+
+#[tokio::test]
 async fn signing_out_here_takes_the_refresh_token_back_and_waits_for_nobody() {
     let world = World::new().await;
     world.script("", json!({"endpoint": "revoke", "times": 1, "action": {"respond": {"status": 503}}})).await;
