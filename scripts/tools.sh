@@ -10,7 +10,7 @@ need() {
   command -v "$1" >/dev/null 2>&1 || install_package "$2" "the program \"$1\""
 }
 
-# install_package PACKAGE WHAT
+# install_package PACKAGE WHAT: or several packages, with spaces between them.
 install_package() {
   command -v apt-get >/dev/null 2>&1 || fail "$2 is missing. Install it with this system's package manager (in Debian and Ubuntu: the package $1)."
   [ "$(id -u)" = 0 ] || fail "$2 is missing. Install it with:  sudo apt-get install $1"
@@ -18,7 +18,7 @@ install_package() {
   # The lists of a fresh machine are empty or old.
   [ -n "${lists_are_fresh:-}" ] || apt-get update -qq || fail "\"apt-get update\" failed"
   lists_are_fresh=1
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null \
     || fail "\"apt-get install $1\" failed"
 }
 

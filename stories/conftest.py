@@ -10,12 +10,14 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from harness.figures import Figures, table
-from harness.providers import DevProvider, DjangoProvider, OidcProvider, Provider
+from harness.providers import DevProvider, DjangoProvider, LemonProvider, OidcProvider, Provider
 from harness.stage import Stage
 from harness.storm import Storm
 
 OUTPUT = Path(__file__).parent / "output"
-PROVIDERS: dict[str, type[Provider]] = {one.name: one for one in (DevProvider, OidcProvider, DjangoProvider)}
+PROVIDERS: dict[str, type[Provider]] = {
+    one.name: one for one in (DevProvider, OidcProvider, DjangoProvider, LemonProvider)
+}
 # Those that can do whatever a story asks of them.
 USUAL_PROVIDERS = [DevProvider.name, OidcProvider.name]
 
@@ -54,6 +56,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def stage(provider_name: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The story's stage. Ends what the story started, keeps pictures and logs of a failure, looks for leaks."""
+    if reason := PROVIDERS[provider_name].missing():
+        pytest.skip(reason)
     played = Stage(tmp_path, browser, PROVIDERS[provider_name])
     yield played
     failed = request.node.stash.get(FAILED, False)

@@ -14,8 +14,9 @@ from harness.stage import Stage
 from harness.tabs import Tab
 
 # What every story shows of node-oidc-provider is not shown of it again.
-UNUSUAL = pytest.mark.providers("django-oauth-toolkit")
-ALL = pytest.mark.providers("oidc-provider", "django-oauth-toolkit")
+UNUSUAL = pytest.mark.providers("django-oauth-toolkit", "lemonldap-ng")
+ROTATING = pytest.mark.providers("oidc-provider", "django-oauth-toolkit")
+LEMON = pytest.mark.providers("lemonldap-ng")
 TABS = 4
 
 
@@ -46,24 +47,10 @@ def is_over_because_it_was_refused(stage: Stage, tabs: Iterable[Tab]) -> None:
 @UNUSUAL
 def test_a_session_from_login_to_logout(stage: Stage) -> None:
     stage.set_up()
-    tab = stage.tab().open().is_signed_out().sign_in()
-    tab.shows("name", "Alice Example").shows("groups", 2)
-    assert [one.status for one in stage.provider.requests("userinfo")] == [200]
-    assert tab.call_api() == "200"
-    stage.provider.change_user("alice", name="Alice Renamed")
-
-    assert tab.refresh() == "new token, Alice Example -> Alice Renamed"
-
-    assert tab.call_api() == "200"
-    tab.log_out()
-    assert present(stage.provider, stage.provider.refresh_tokens()[-1]) == (400, "invalid_grant"), "it still lives"
-    tab.sign_in("bob").shows("name", "Bob Example")
-
-
-@UNUSUAL
-def test_four_tabs_of_a_real_provider_refresh_at_once(stage: Stage) -> None:
-    stage.set_up()
     first = stage.tab().open().is_signed_out().sign_in()
+    first.shows("name", "Alice Example").shows("groups", 2)
+    assert [one.status for one in stage.provider.requests("userinfo")] == [200]
+    assert first.call_api() == "200"
     tabs = [first, *(stage.tab().open().is_signed_in() for _ in range(TABS - 1))]
     stage.provider.delay_refreshes(500)
 
@@ -75,26 +62,36 @@ def test_four_tabs_of_a_real_provider_refresh_at_once(stage: Stage) -> None:
     assert {tab.text("refreshed") for tab in tabs} == {"new token, Alice Example -> Alice Example"}
     assert {request.status for request in stage.provider.requests("token:refresh")} == {200}
     assert stage.provider.most_at_once() == 1
+    assert stage.provider.refreshes() <= TABS
     stage.provider.behave()
     assert first.call_api() == "200", "the token that all have is the one that lives"
-    assert stage.provider.refreshes() <= TABS
+
+    first.log_out()
+
+    for tab in tabs:
+        tab.is_signed_out()
+    status, _ = present(stage.provider, stage.provider.refresh_tokens()[-1])
+    assert status == 400, "the refresh token still lives"
+    first.sign_in("bob").shows("name", "Bob Example")
 
 
-@ALL
+@ROTATING
 def test_a_refresh_token_that_stays_the_same(stage: Stage) -> None:
     tab = stage.provider_with(rotates=False).set_up().tab().open().is_signed_out().sign_in()
 
-    for _ in range(2):
-        assert tab.refresh().startswith("new token")
-        assert tab.call_api() == "200"
+    stage.provider.change_user("alice", name="Alice Renamed")
 
+    assert tab.refresh() == "new token, Alice Example -> Alice Renamed"
+    assert tab.refresh() == "new token, Alice Renamed -> Alice Renamed"
+
+    assert tab.call_api() == "200"
     assert len(set(stage.provider.refresh_tokens())) == 1
     stage.provider.revoke("alice")
     tab.click("refresh")
     is_over_because_it_was_refused(stage, [tab])
 
 
-@ALL
+@ROTATING
 def test_a_refresh_token_that_a_thief_uses_again(stage: Stage) -> None:
     stage.set_up()
     tab = stage.tab().open().is_signed_out().sign_in()
@@ -108,3 +105,39 @@ def test_a_refresh_token_that_a_thief_uses_again(stage: Stage) -> None:
     is_over_because_it_was_refused(stage, [tab, other])
     tab.sign_in()
     assert tab.refresh().startswith("new token")
+
+
+@LEMON
+def test_a_refresh_token_that_no_answer_repeats(stage: Stage) -> None:
+    stage.set_up()
+    tab = stage.tab().open().is_signed_out().sign_in()
+    other = stage.tab().open().is_signed_in()
+
+    for _ in range(2):
+        assert tab.refresh().startswith("new token")
+    assert tab.call_api() == "200"
+    assert len(stage.provider.refresh_tokens()) == 1
+
+    # A refresh token that it does not know is no `invalid_grant` there.
+    stage.provider.revoke("alice")
+    assert present(stage.provider, stage.provider.refresh_tokens()[0]) == (400, "invalid_request")
+    tab.click("refresh")
+    is_over_because_it_was_refused(stage, [tab, other])
+    tab.sign_in()
+
+
+@LEMON
+def test_a_frame_that_calls_the_session_by_the_name_of_the_user(stage: Stage) -> None:
+    stage.set_up(channels=["front"])
+    tab = stage.tab().open().is_signed_out().sign_in()
+    bystander = stage.tab(stage.profile()).open().is_signed_out().sign_in()
+    at_provider = stage.tab().page
+
+    with at_provider.expect_response("**/auth/frontchannel-logout*") as told:
+        stage.provider.sign_out_there(at_provider)
+
+    # Its ID tokens name no session, and what the frame names as one is the user.
+    assert told.value.status == 200
+    assert "sid=alice" in told.value.url
+    tab.is_signed_out()
+    assert bystander.refresh().startswith("new token"), "another browser's session is another"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 import urllib.request
 from abc import ABC, abstractmethod
@@ -71,6 +72,11 @@ class Provider(ABC):
     """The line that it prints for a token request that it has handled, as a regular expression."""
     printed_per_reuse: str
     """The line that it prints when a refresh token comes that was used before."""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why it cannot run on this machine; nothing if it can."""
+        return None
 
     def __init__(self, client: Client, log: Path) -> None:
         self.client = client
@@ -492,6 +498,53 @@ class DjangoProvider(RecordedProvider):
 
     def revoke(self, user: str) -> None:
         post_json(f"{self.origin}/_revoke", {"user": user})
+
+
+class LemonProvider(RecordedProvider):
+    """LemonLDAP::NG, which French administrations have.
+
+    Its refresh tokens stay the same, and no answer to a refresh repeats them. They end with the session there.
+    """
+
+    name = "lemonldap-ng"
+
+    @classmethod
+    def missing(cls) -> str | None:
+        installed = shutil.which("starman") and Path("/usr/share/lemonldap-ng/portal").is_dir()
+        return None if installed else "LemonLDAP::NG is not installed; scripts/test --stories says how"
+
+    def __init__(self, client: Client, log: Path, token_seconds: float) -> None:
+        super().__init__(client, log, access_token_seconds=round(token_seconds))
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.issuer}/oauth2/userinfo"
+
+    def fill_in_login(self, page: Page, user: str) -> None:
+        page.locator("input[name=user]").fill(user)
+        page.locator("input[name=password]").fill(user)
+        page.locator("form button[type=submit]").click()
+
+    def cancel_login(self, page: Page) -> None:
+        self._cannot("be left: its login page has no way back")
+
+    def confirm_logout(self, page: Page) -> None:
+        page.locator("form#form button[type=submit].btn-success").click()
+
+    def sign_out_there(self, page: Page) -> None:
+        page.goto(f"{self.issuer}/?logout=1")
+
+    def change_user(self, user: str, **claims: Any) -> None:
+        self._cannot("tell a session of changed claims: it keeps those of the login")
+
+    def revoke(self, user: str) -> None:
+        """Deletes the user's sessions, and what came of them: codes and tokens name the session alone."""
+        files = [file for file in (self.folder / "sessions").iterdir() if file.is_file()]
+        kept = {file: json.loads(file.read_text()) for file in files}
+        ended = {file.name for file, entry in kept.items() if entry.get("_user") == user}
+        for file, entry in kept.items():
+            if ended & {file.name, entry.get("user_session_id")}:
+                file.unlink()
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
