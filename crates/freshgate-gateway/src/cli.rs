@@ -476,6 +476,21 @@ pub struct Common {
     #[arg(long, value_name = "ADDR:PORT")]
     pub operator_listen: Option<String>,
 
+    /// The certificate that the gate shows to browsers, in PEM form, with those that vouch for it: it speaks https then. The
+    /// file is looked at every few seconds, and a new certificate taken up.
+    ///
+    /// [default: that of Streamlit's server.sslCertFile; else none, and plain http]
+    /// [env: FRESHGATE_TLS_CERTIFICATE]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM form.
+    ///
+    /// [default: that of Streamlit's server.sslKeyFile]
+    /// [env: FRESHGATE_TLS_KEY]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub tls_key: Option<PathBuf>,
+
     /// Lets only signed-in users in: pages lead to the login, and everything else is refused, sockets, uploads and
     /// static files among it. Who of them may enter is said in freshgate.toml.
     ///

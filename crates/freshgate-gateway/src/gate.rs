@@ -264,7 +264,7 @@ impl GateParts {
             StoredSessions(engine.clone()),
         );
         let service = guard(&engine, &config)?.layer(proxy);
-        let proxies = config.proxies.clone();
+        let (proxies, tls) = (config.proxies.clone(), config.tls.clone());
         let limits = ListenerLimits {
             connections: config.limits.connections,
             request_head: config.limits.request_header_bytes,
@@ -285,6 +285,7 @@ impl GateParts {
                     readiness.app_is_there();
                     Listener::new(public, limits)
                         .behind(proxies)
+                        .with_tls(tls)
                         .serve(service, finish.cancelled_owned(), DRAIN)
                         .await;
                 }
@@ -297,6 +298,9 @@ impl GateParts {
         tasks.spawn(engine.clone().keep_house(stop.clone()));
         tasks.spawn(keys::watch(engine.keyring().clone(), stop.clone()));
         tasks.spawn(engine.clone().watch_neighbours(stop.clone()));
+        if let Some(tls) = config.tls {
+            tasks.spawn(tls.watch(stop.clone()));
+        }
         Ok(OpenGate { engine, listener, tasks, finish, stop })
     }
 }

@@ -95,7 +95,7 @@ async fn exit_codes_and_where_it_is_said() {
     let bad = world.check(&[], &[("FRESHGATE_REDIRECT_URI", "http://app.example.com/oauth2callback")]).await;
     assert_eq!(bad.status.code(), Some(2));
     assert_eq!(text(&bad.stdout), "");
-    assert!(text(&bad.stderr).contains("use https, with a proxy that ends TLS"), "{}", text(&bad.stderr));
+    assert!(text(&bad.stderr).contains("use https: give freshgate a certificate"), "{}", text(&bad.stderr));
     let bad = world.check(&["--login", "--provider", "other"], &[]).await;
     assert_eq!(bad.status.code(), Some(2));
     let bad = world.check(&["--probe-grace"], &[]).await;

@@ -185,6 +185,7 @@ impl Checking<'_> {
             is_loopback: crate::config::is_this_machine(&start),
             start: &start,
             listen: config.listen,
+            tls: config.tls.is_some(),
             here,
             public,
         }));

@@ -30,7 +30,7 @@ use super::{
     store_location::StoreLocation,
     streamlit_options,
 };
-use crate::listener::TrustedProxies;
+use crate::listener::{Tls, TrustedProxies};
 
 /// Where the development provider listens unless told otherwise.
 const DEFAULT_PROVIDER_PORT: u16 = 8510;
@@ -63,6 +63,7 @@ pub struct DevConfig {
     session: SessionPolicy,
     access: Access,
     limits: Limits,
+    tls: Option<Tls>,
     proxies: TrustedProxies,
     public: PublicAddress,
     keys: KeysConfig,
@@ -125,8 +126,9 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
             trusted_user_headers: streamlit.trusted_user_headers.clone(),
             secrets_files: tell_secrets,
         },
+        public: PublicAddress::on_this_machine(basics.listen, basics.tls.is_some(), &streamlit.base_path),
+        tls: basics.tls.map(|tls| tls.tls),
         proxies: basics.proxies,
-        public: PublicAddress::on_this_machine(basics.listen, &streamlit.base_path),
         keys,
         state_folder,
     }
@@ -256,6 +258,7 @@ impl DevConfig {
         Ok(Config {
             listen: self.listen,
             operator_listen: self.operator_listen,
+            tls: self.tls.clone(),
             proxies: self.proxies.clone(),
             public: self.public.clone(),
             store: self.store.clone(),

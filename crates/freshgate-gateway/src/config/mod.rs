@@ -32,6 +32,7 @@ mod streamlit_options;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod toml_file;
 
 use std::{
@@ -43,7 +44,7 @@ use freshgate::session::SessionPolicy;
 use freshgate_oidc::Secret;
 use http::HeaderName;
 
-use crate::listener::TrustedProxies;
+use crate::listener::{Tls, TrustedProxies};
 
 pub use access::Access;
 pub use auth::ExposedTokens;
@@ -69,6 +70,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where operators ask how the gate is, if anywhere.
     pub operator_listen: Option<SocketAddr>,
+    /// The certificate that the gate shows to browsers, if it speaks TLS.
+    pub tls: Option<Tls>,
     /// The proxies in front of the gate.
     pub proxies: TrustedProxies,
     /// The address that browsers use.
@@ -135,6 +138,7 @@ struct Basics {
     listen: SocketAddr,
     listen_given: Option<setting::Given>,
     operator_listen: Option<SocketAddr>,
+    tls: Option<tls::GivenTls>,
     proxies: TrustedProxies,
     store: Option<StoreLocation>,
     session: SessionPolicy,
@@ -158,7 +162,13 @@ fn sources<'a>(
         ("log", &common.log),
         ("log-format", &common.log_format),
     ];
-    let paths = [("secrets", &common.secrets), ("config", &common.config), ("python", &common.python)];
+    let paths = [
+        ("secrets", &common.secrets),
+        ("config", &common.config),
+        ("python", &common.python),
+        ("tls-certificate", &common.tls_certificate),
+        ("tls-key", &common.tls_key),
+    ];
     let mut flags: Vec<_> =
         texts.iter().filter_map(|(name, text)| Some((*name, PathBuf::from(text.as_ref()?)))).collect();
     flags.extend(paths.iter().filter_map(|(name, path)| Some((*name, path.as_ref()?.clone()))));
@@ -189,6 +199,7 @@ fn basics(
         operator_listen: sources
             .find(setting::OPERATOR_LISTEN, report)
             .and_then(|given| listen::read(&given, report)),
+        tls: tls::read(sources, streamlit, report),
         proxies: proxies::read(sources, report),
         store: sources.find(setting::STORE, report).and_then(|given| store_location::read(&given, report)),
         session: run::session(sources, report),

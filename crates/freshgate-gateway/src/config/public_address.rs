@@ -67,8 +67,9 @@ impl PublicAddress {
     }
 
     /// The address of a gate on this machine, for `freshgate dev`.
-    pub(super) fn on_this_machine(listen: SocketAddr, base_path: &BasePath) -> Self {
-        let redirect_uri = format!("http://localhost:{}{}{CALLBACK}", listen.port(), base_path.as_str());
+    pub(super) fn on_this_machine(listen: SocketAddr, https: bool, base_path: &BasePath) -> Self {
+        let scheme = if https { "https" } else { "http" };
+        let redirect_uri = format!("{scheme}://localhost:{}{}{CALLBACK}", listen.port(), base_path.as_str());
         Self {
             redirect_uri: Url::parse(&redirect_uri).expect("a base path is a path as browsers send it"),
             base_path: base_path.as_str().to_owned(),
@@ -82,6 +83,8 @@ pub(super) struct Listening<'a> {
     pub(super) address: SocketAddr,
     /// `None`: it is the default.
     pub(super) given: Option<&'a Given>,
+    /// The certificate, if the listener speaks TLS.
+    pub(super) tls: Option<&'a Given>,
 }
 
 /// Reads `redirect_uri`, and holds it against where the gate listens, where Streamlit lives and `public_url`.
@@ -103,7 +106,7 @@ pub(super) fn read(
     }
     let redirect_uri = parse(given, &text.replace(PORT, &listening.address.port().to_string()), report)?;
     let problems_before = report.count(super::Severity::Error);
-    check_scheme(given, &redirect_uri, report);
+    check_scheme(given, &redirect_uri, listening, report);
     check_path(given, &redirect_uri, base_path, report);
     match public_url {
         Some(public_url) => check_public_url(given, &redirect_uri, base_path, public_url, report),
@@ -150,13 +153,21 @@ fn parse(given: &Given, text: &str, report: &mut Report) -> Option<Url> {
     Some(url)
 }
 
-fn check_scheme(given: &Given, redirect_uri: &Url, report: &mut Report) {
-    if redirect_uri.scheme() == "http" && !is_this_machine(redirect_uri) {
+fn check_scheme(given: &Given, redirect_uri: &Url, listening: &Listening<'_>, report: &mut Report) {
+    if let ("http", Some(tls)) = (redirect_uri.scheme(), listening.tls) {
+        let https = redirect_uri.as_str().replacen("http", "https", 1);
+        report.add(
+            given
+                .unusable("sends browsers there over http")
+                .beside(&tls.item.place, "with this the gate speaks https alone")
+                .help(format!("write {https}, and register it so at the provider")),
+        );
+    } else if redirect_uri.scheme() == "http" && !is_this_machine(redirect_uri) {
         report.add(
             given
                 .unusable("over http, everyone on the way can read the session cookie and use it")
                 .note("plain http is for localhost alone")
-                .help("use https, with a proxy that ends TLS in front of freshgate"),
+                .help("use https: give freshgate a certificate (`--tls-certificate`, `--tls-key`), or let a proxy in front of it end TLS"),
         );
     }
 }
@@ -186,9 +197,10 @@ fn check_path(given: &Given, redirect_uri: &Url, base_path: &BasePath, report: &
 }
 
 fn check_port(given: &Given, redirect_uri: &Url, listening: &Listening<'_>, report: &mut Report) {
-    // With https there is a proxy in front, and only it knows our port.
+    // With https and no certificate there is a proxy in front, and only it knows our port.
+    let scheme = if listening.tls.is_some() { "https" } else { "http" };
     let Some(port) = redirect_uri.port_or_known_default().filter(|port| {
-        redirect_uri.scheme() == "http" && is_this_machine(redirect_uri) && *port != listening.address.port()
+        redirect_uri.scheme() == scheme && is_this_machine(redirect_uri) && *port != listening.address.port()
     }) else {
         return;
     };

@@ -80,7 +80,11 @@ fn read(
     check_providers(&sources, &auth, report);
 
     let public_url = sources.find(PUBLIC_URL, report);
-    let listening = Listening { address: basics.listen, given: basics.listen_given.as_ref() };
+    let listening = Listening {
+        address: basics.listen,
+        given: basics.listen_given.as_ref(),
+        tls: basics.tls.as_ref().map(|tls| &tls.given),
+    };
     let public = auth.redirect_uri.as_ref().and_then(|given| {
         public_address::read(given, &listening, &streamlit.base_path, public_url.as_ref(), report)
     });
@@ -91,6 +95,7 @@ fn read(
     Some(Config {
         listen: basics.listen,
         operator_listen: basics.operator_listen,
+        tls: basics.tls.map(|tls| tls.tls),
         proxies: basics.proxies,
         public: public?,
         store,

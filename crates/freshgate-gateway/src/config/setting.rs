@@ -60,6 +60,8 @@ settings! {
     PUBLIC_URL = Setting::without_flag("public_url", "FRESHGATE_PUBLIC_URL");
     TRUSTED_PROXIES = Setting::without_flag("trusted_proxies", "FRESHGATE_TRUSTED_PROXIES");
     FORWARDED_HEADER = Setting::without_flag("forwarded_header", "FRESHGATE_FORWARDED_HEADER");
+    TLS_CERTIFICATE = Setting::new("tls.certificate", "tls-certificate", "FRESHGATE_TLS_CERTIFICATE");
+    TLS_KEY = Setting::new("tls.key", "tls-key", "FRESHGATE_TLS_KEY");
     LOG_FILTER = Setting::new("log.filter", "log", "FRESHGATE_LOG");
     LOG_FORMAT = Setting::new("log.format", "log-format", "FRESHGATE_LOG_FORMAT");
     ABSOLUTE_LIFETIME = Setting::without_flag("session.absolute_lifetime", "FRESHGATE_SESSION_ABSOLUTE_LIFETIME");

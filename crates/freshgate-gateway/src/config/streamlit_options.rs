@@ -28,6 +28,9 @@ pub(super) struct StreamlitOptions {
     /// Where Streamlit was told to listen; the gate takes that place.
     pub(super) port: Option<Given>,
     pub(super) address: Option<Given>,
+    /// The certificate and the key that Streamlit was to speak TLS with; the gate does that.
+    pub(super) certificate: Option<Given>,
+    pub(super) certificate_key: Option<Given>,
     /// Where Streamlit was told to look for secrets; empty: nowhere in particular.
     pub(super) secrets_files: Vec<Given>,
     /// The request headers that Streamlit takes for who the user is.
@@ -54,10 +57,17 @@ impl BasePath {
 
 impl StreamlitOptions {
     /// The arguments for Streamlit, without those that say where it listens: the gate is there, and tells Streamlit a
-    /// private place. Where secrets are is not said twice either.
+    /// private place, where it speaks plain http. Where secrets are is not said twice either.
     pub(super) fn arguments_behind_the_gate(&self, secrets_are_told: bool) -> Vec<String> {
-        let told: &[&str] = if secrets_are_told { &[PORT, ADDRESS, SECRETS_FILES] } else { &[PORT, ADDRESS] };
-        without(&self.arguments, told)
+        let mut told = vec![PORT, ADDRESS, SSL_CERT_FILE, SSL_KEY_FILE];
+        if secrets_are_told {
+            told.push(SECRETS_FILES);
+        }
+        // Its own config.toml may say so too, and what is empty counts as not set.
+        let given = [(SSL_CERT_FILE, &self.certificate), (SSL_KEY_FILE, &self.certificate_key)];
+        let plain = given.into_iter().filter(|(_, given)| given.is_some());
+        let plain = plain.map(|(option, _)| format!("--{option}="));
+        plain.chain(without(&self.arguments, &told)).collect()
     }
 }
 
@@ -74,21 +84,12 @@ pub(super) fn read(
         flag.or_else(|| variable(option, environment, report))
             .or_else(|| in_files(&files, option, environment))
     };
-    for option in [SSL_CERT_FILE, SSL_KEY_FILE] {
-        if let Some(given) = find(option, report) {
-            report.add(
-                given
-                    .unusable(
-                        "behind the gate Streamlit speaks plain http, and the gate has no TLS of its own yet",
-                    )
-                    .help(format!("remove `{option}`, and let a proxy end TLS in front of freshgate")),
-            );
-        }
-    }
     StreamlitOptions {
         base_path: base_path(find(BASE_URL_PATH, report), report),
         port: find(PORT, report),
         address: find(ADDRESS, report),
+        certificate: find(SSL_CERT_FILE, report),
+        certificate_key: find(SSL_KEY_FILE, report),
         secrets_files: secrets_files(arguments, &files, environment, report),
         trusted_user_headers: trusted_user_headers(find(TRUSTED_USER_HEADERS, report), report),
         arguments: arguments.to_vec(),

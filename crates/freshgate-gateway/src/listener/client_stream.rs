@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    ClientConnection, ListenerLimits,
+    ClientConnection, ClientTransport, ListenerLimits,
     framing::{Framing, Place},
 };
 
@@ -48,7 +48,7 @@ pub(super) fn tune(stream: &TcpStream, send_timeout: Duration) -> io::Result<()>
 /// were closed at once, the kernel would answer what still comes with a reset, and the client might never see why.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    stream: TcpStream,
+    stream: ClientTransport,
     framing: Framing,
     connection: ClientConnection,
     limits: TimeLimits,
@@ -81,7 +81,11 @@ enum Waiting {
 }
 
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream, connection: ClientConnection, limits: &ListenerLimits) -> Self {
+    pub(super) fn new(
+        stream: ClientTransport,
+        connection: ClientConnection,
+        limits: &ListenerLimits,
+    ) -> Self {
         let head_limit = limits.request_head;
         let limits = TimeLimits {
             head: limits.head_timeout,
@@ -101,7 +105,7 @@ impl ClientStream {
     }
 
     /// The socket itself, for a connection that no longer speaks HTTP.
-    pub(crate) fn into_tcp(self) -> TcpStream {
+    pub(crate) fn into_transport(self) -> ClientTransport {
         self.stream
     }
 

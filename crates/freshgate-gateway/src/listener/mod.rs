@@ -1,7 +1,7 @@
 //! The front door: accepts connections, reads requests, and stops in two steps.
 //!
 //! What a client may get wrong is answered here, before any rule looks at a path or a header (`request_checks`,
-//! `framing`). Whom it comes from, past the proxies in front of us, is found out here (`forwarded`). How long it may take is decided here too (`client_stream`). What happens to a good request is the
+//! `framing`). Whom it comes from, past the proxies in front of us, is found out here (`forwarded`). How long it may take is decided here too (`client_stream`), over TLS or without (`tls`, `transport`). What happens to a good request is the
 //! business of the service behind.
 
 mod body;
@@ -12,6 +12,8 @@ mod framing;
 mod request_checks;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tls;
+mod transport;
 
 use std::{
     convert::Infallible,
@@ -34,6 +36,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 pub use body::ListenerBody;
@@ -41,6 +44,8 @@ pub use client_connection::ClientConnection;
 pub(crate) use client_stream::ClientStream;
 pub use forwarded::{ForwardedHeader, TrustedProxies};
 pub use request_checks::MalformedRequest;
+pub use tls::{CertificateError, Tls};
+pub(crate) use transport::ClientTransport;
 
 use client_connection::{Connections, Signal};
 use framing::BadHead;
@@ -76,12 +81,13 @@ impl Default for ListenerLimits {
     }
 }
 
-/// A bound socket that will speak HTTP/1.1.
+/// A bound socket that will speak HTTP/1.1, over TLS if it has a certificate.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     limits: ListenerLimits,
     proxies: TrustedProxies,
+    tls: Option<Tls>,
 }
 
 /// How a listener came to its end.
@@ -94,12 +100,18 @@ pub struct Stopped {
 impl Listener {
     /// Takes a bound socket. No proxy is trusted.
     pub fn new(socket: TcpListener, limits: ListenerLimits) -> Self {
-        Self { socket, limits, proxies: TrustedProxies::default() }
+        Self { socket, limits, proxies: TrustedProxies::default(), tls: None }
     }
 
     /// Believes these proxies for whom they pass requests on.
     pub fn behind(mut self, proxies: TrustedProxies) -> Self {
         self.proxies = proxies;
+        self
+    }
+
+    /// Speaks TLS with this certificate, and nothing else. Following the certificate's files is the caller's business.
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -193,9 +205,60 @@ impl Listener {
             return;
         }
         let client = connections.open(peer, slot);
-        let stream = TokioIo::new(ClientStream::new(stream, client.clone(), &self.limits));
+        let http = Http { limits: self.limits.clone(), proxies: self.proxies.clone(), service, client };
+        match self.tls.clone() {
+            None => drop(tokio::spawn(http.serve(ClientTransport::Plain(stream)))),
+            Some(tls) => drop(tokio::spawn(async move {
+                if let Some(stream) = shake_hands(&tls, stream, &http.client, http.limits.head_timeout).await
+                {
+                    http.serve(ClientTransport::Tls(Box::new(stream))).await;
+                }
+            })),
+        }
+    }
+}
+
+/// The handshake of one connection. Yields nothing if it fails, takes too long, or the listener stops.
+async fn shake_hands(
+    tls: &Tls,
+    stream: TcpStream,
+    client: &ClientConnection,
+    timeout: Duration,
+) -> Option<TlsStream<TcpStream>> {
+    let mut handshake = pin!(tokio::time::timeout(timeout, tls.accept(stream)));
+    let shaken = future::poll_fn(|context| match client.poll_signal(context) {
+        Some(_) => Poll::Ready(Ok(Ok(None))),
+        None => handshake.as_mut().poll(context),
+    });
+    let error = match shaken.await {
+        Ok(Ok(stream)) => return stream,
+        Ok(Err(error)) => error,
+        Err(_) => io::ErrorKind::TimedOut.into(),
+    };
+    // Anybody can send nonsense.
+    tracing::debug!(peer = %client.peer(), %error, "a TLS handshake failed");
+    None
+}
+
+/// One connection, and what serves its requests.
+struct Http<S> {
+    limits: ListenerLimits,
+    proxies: TrustedProxies,
+    service: S,
+    client: ClientConnection,
+}
+
+impl<S> Http<S> {
+    async fn serve<B>(self, stream: ClientTransport)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Self { limits, proxies, service, client } = self;
+        let stream = TokioIo::new(ClientStream::new(stream, client.clone(), &limits));
         let for_requests = client.clone();
-        let proxies = self.proxies.clone();
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let arrival = proxies.arrival(for_requests.peer().ip(), request.headers());
             request.extensions_mut().insert(arrival);
@@ -205,11 +268,11 @@ impl Listener {
             // Our stream keeps time, at less cost per request.
             .header_read_timeout(None)
             // Our stream cuts heads that are too large, so that they are answered by a page instead of a bare status.
-            .max_header_size(self.limits.request_head + framing::LONGEST_ENDING)
-            .max_buf_size(self.limits.request_head + framing::LONGEST_ENDING)
+            .max_header_size(limits.request_head + framing::LONGEST_ENDING)
+            .max_buf_size(limits.request_head + framing::LONGEST_ENDING)
             .serve_connection(stream, answer)
             .with_upgrades();
-        tokio::spawn(run(http, client));
+        run(http, client).await;
     }
 }
 

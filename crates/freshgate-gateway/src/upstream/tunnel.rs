@@ -83,6 +83,8 @@ where
 struct Direction {
     state: State,
     carried: u64,
+    /// Whether the writer may hold bytes back, as TLS does when its socket is full.
+    unflushed: bool,
 }
 
 enum State {
@@ -96,7 +98,7 @@ enum State {
 impl Direction {
     fn beginning_with(early: Bytes) -> Self {
         let state = if early.is_empty() { State::Reading } else { State::Writing(early) };
-        Self { state, carried: 0 }
+        Self { state, carried: 0, unflushed: false }
     }
 
     /// Carries what can be carried. Ready when the reader has ended and the writer was told.
@@ -112,13 +114,22 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         loop {
+            if self.unflushed && matches!(self.state, State::Reading) {
+                // Before more is read: else the last bytes would wait for the next ones.
+                ready!(Pin::new(&mut *to).poll_flush(context))?;
+                self.unflushed = false;
+            }
             self.state = match &mut self.state {
                 State::Reading => match ready!(pass(from, to, context, watch))? {
                     Passed::Everything(length) => {
                         self.carried += length as u64;
+                        self.unflushed = true;
                         State::Reading
                     }
-                    Passed::AllBut(rest) => State::Writing(rest),
+                    Passed::AllBut(rest) => {
+                        self.unflushed = true;
+                        State::Writing(rest)
+                    }
                     Passed::End => State::ShuttingDown,
                 },
                 State::Writing(rest) => {
@@ -127,6 +138,7 @@ impl Direction {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }
                     self.carried += written as u64;
+                    self.unflushed = true;
                     let rest = rest.split_off(written);
                     if rest.is_empty() { State::Reading } else { State::Writing(rest) }
                 }

@@ -126,7 +126,7 @@ impl Socket {
         let outcome = match upgraded.downcast::<TokioIo<ClientStream>>() {
             // The bare sockets, without the buffers that hyper had around them.
             Ok(parts) => {
-                let end = End { socket: parts.io.into_inner().into_tcp(), early: parts.read_buf };
+                let end = End { socket: parts.io.into_inner().into_transport(), early: parts.read_buf };
                 tunnel(end, upstream, client, &registration).await
             }
             Err(upgraded) => tunnel(wrapped(upgraded), upstream, client, &registration).await,

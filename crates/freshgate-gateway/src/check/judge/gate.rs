@@ -17,6 +17,8 @@ pub(in crate::check) struct Addresses<'a> {
     pub(in crate::check) start: &'a Url,
     pub(in crate::check) is_loopback: bool,
     pub(in crate::check) listen: SocketAddr,
+    /// Whether the gate speaks TLS itself.
+    pub(in crate::check) tls: bool,
     /// Where it listens.
     pub(in crate::check) here: GateProbe,
     /// Where browsers reach it, if that is another address.
@@ -32,9 +34,9 @@ pub(in crate::check) fn gate(addresses: &Addresses<'_>) -> Vec<Finding> {
 
 /// Whether browsers that are sent to the one address can arrive at the other.
 fn address(addresses: &Addresses<'_>) -> Finding {
-    let Addresses { start, listen, is_loopback, .. } = addresses;
+    let Addresses { start, listen, is_loopback, tls, .. } = addresses;
     let what = format!("browsers use {start}, and the gate listens on {listen}");
-    if start.scheme() == "https" {
+    if start.scheme() == "https" && !tls {
         return Finding::ok(
             "address",
             format!(
@@ -42,6 +44,9 @@ fn address(addresses: &Addresses<'_>) -> Finding {
                 start.path()
             ),
         );
+    }
+    if *tls {
+        return Finding::ok("address", format!("{what}, which speaks TLS with the certificate of [tls]"));
     }
     if *is_loopback && !listen.ip().is_loopback() {
         return Finding::warning(
@@ -55,11 +60,11 @@ fn address(addresses: &Addresses<'_>) -> Finding {
 
 /// What browsers do with the session's cookie.
 fn cookies(addresses: &Addresses<'_>) -> Finding {
-    let Addresses { start, listen, .. } = addresses;
+    let Addresses { start, listen, tls, .. } = addresses;
     if start.scheme() != "https" {
         return Finding::ok("cookies", "go over plain http, which is for this machine alone");
     }
-    if !listen.ip().is_loopback() {
+    if !tls && !listen.ip().is_loopback() {
         return Finding::warning(
             "cookies",
             format!(
@@ -89,6 +94,10 @@ fn running(addresses: &Addresses<'_>) -> Finding {
                 format!("a gate runs on {listen}, but the app behind it does not answer: {why}"),
             )
             .mend("look at what the app says in the gate's output; it may still be starting")
+        }
+        // It was asked in plain http: no certificate is made out to the address that a gate listens on.
+        GateProbe::SomethingElse(StatusCode::BAD_REQUEST) if addresses.tls => {
+            Finding::ok("running", format!("what listens on {listen} speaks https alone, as the gate does"))
         }
         GateProbe::SomethingElse(status) => Finding::problem(
             "running",

@@ -237,9 +237,27 @@ fn where_browsers_and_the_gate_meet() {
             is_loopback: crate::config::is_this_machine(&start),
             start: &start,
             listen: listen.parse().unwrap(),
+            tls: false,
             here,
             public: there,
         };
+        let verdicts: Vec<_> = gate(&addresses).iter().map(|finding| finding.verdict.code()).collect();
+        assert_eq!(verdicts.join(" "), expected, "{about}");
+    }
+}
+
+#[test]
+fn a_gate_that_speaks_tls_itself() {
+    let refuses_http = || GateProbe::SomethingElse(StatusCode::BAD_REQUEST);
+    for (tls, here, expected) in [
+        (true, refuses_http(), "ok ok ok"),
+        (false, refuses_http(), "ok warning problem"),
+        (true, GateProbe::SomethingElse(StatusCode::OK), "ok ok problem"),
+    ] {
+        let start = url("https://app.example.com/");
+        let about = format!("{tls} {here:?}");
+        let listen = "0.0.0.0:443".parse().unwrap();
+        let addresses = Addresses { is_loopback: false, start: &start, listen, tls, here, public: None };
         let verdicts: Vec<_> = gate(&addresses).iter().map(|finding| finding.verdict.code()).collect();
         assert_eq!(verdicts.join(" "), expected, "{about}");
     }

@@ -7,7 +7,7 @@ use freshgate_oidc::{ClientAuthMethod, ExpectedIssuer};
 use freshgate_web::{AccessRule, Condition};
 
 use super::{super::*, Case, GOOD};
-use crate::listener::{ForwardedHeader, TrustedProxies};
+use crate::listener::{ForwardedHeader, TrustedProxies, tests::tls::FIRST};
 
 #[test]
 fn a_plain_app() {
@@ -122,6 +122,38 @@ fn how_often_one_client_may_ask() {
     let number = std::num::NonZeroU32::new;
     let rates = freshgate_web::RateLimits { logins: None, refreshes: number(30), logouts: number(7) };
     assert_eq!(case.config(&[]).limits, Limits { rates, ..Limits::default() });
+}
+
+#[test]
+fn the_listener_speaks_tls_as_it_or_streamlit_is_told() {
+    let case =
+        || Case::with_auth("http://", "https://").file("cert.pem", FIRST.0).file("certs/key.pem", FIRST.1);
+    let is_https = |case: &Case, arguments: &[&str]| {
+        let config = case.config(arguments);
+        assert!(config.public.is_https());
+        (config.tls.is_some(), config.app.arguments)
+    };
+    let none: Vec<String> = Vec::new();
+    assert_eq!(is_https(&case(), &[]), (false, none.clone()), "a proxy ends TLS");
+    let flags = ["--tls-certificate", "cert.pem", "--tls-key", "certs/key.pem"];
+    assert_eq!(is_https(&case(), &flags), (true, none.clone()));
+    let in_file =
+        case().file("freshgate.toml", "[tls]\ncertificate = \"cert.pem\"\nkey = \"certs/key.pem\"\n");
+    assert_eq!(is_https(&in_file, &[]), (true, none));
+
+    let plain = vec!["--server.sslCertFile=".to_owned(), "--server.sslKeyFile=".to_owned()];
+    let of_streamlit = case().file(
+        ".streamlit/config.toml",
+        "[server]\nsslCertFile = \"cert.pem\"\nsslKeyFile = \"certs/key.pem\"\n",
+    );
+    assert_eq!(is_https(&of_streamlit, &[]), (true, plain.clone()), "Streamlit itself speaks plain http");
+    let arguments = ["--", "--server.sslCertFile=cert.pem", "--server.sslKeyFile", "certs/key.pem"];
+    assert_eq!(is_https(&case(), &arguments), (true, plain));
+
+    let (dev, _) =
+        case().dev(&["app.py", "--tls-certificate", "cert.pem", "--tls-key", "certs/key.pem"]).unwrap();
+    let gate = dev.gate("http://127.0.0.1:8510", &freshgate::clock::SystemEntropy).unwrap();
+    assert_eq!(gate.public.redirect_uri().as_str(), "https://localhost:8501/oauth2callback");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One report per problem.
 
 use super::{super::*, Case, GOOD};
+use crate::listener::tests::tls::{FIRST, SECOND};
 
 /// A snapshot of the report of a case.
 macro_rules! report {
@@ -213,9 +214,26 @@ report!(
 
 // Streamlit's own options.
 report!(
-    streamlit_has_tls,
+    streamlit_has_half_of_tls,
     Case::with_secrets(GOOD).file(".streamlit/config.toml", "[server]\nsslCertFile = \"cert.pem\"\n")
 );
+
+// TLS.
+fn tls(certificate: &str, key: &str) -> Case {
+    Case::with_freshgate_toml("[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n")
+        .file("cert.pem", certificate)
+        .file("key.pem", key)
+}
+report!(tls_key_alone, Case::with_secrets(GOOD), &["--tls-key", "key.pem"]);
+report!(
+    tls_file_is_missing,
+    Case::with_secrets(GOOD),
+    &["--tls-key", "key.pem", "--tls-certificate", "cert.pem"]
+);
+report!(tls_holds_no_certificate, tls("hunter2", FIRST.1));
+report!(tls_holds_no_key, tls(FIRST.0, "hunter2"));
+report!(tls_certificate_and_key_disagree, tls(FIRST.0, SECOND.1));
+report!(tls_and_plain_http, tls(FIRST.0, FIRST.1));
 report!(base_path_is_none, Case::with_secrets(GOOD).variable("STREAMLIT_SERVER_BASE_URL_PATH", "a b?"));
 report!(address_is_a_socket, Case::with_secrets(GOOD), &["--", "--server.address=unix:/run/app.sock"]);
 

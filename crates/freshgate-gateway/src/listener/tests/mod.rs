@@ -5,6 +5,7 @@ mod log;
 pub(crate) mod raw;
 mod refusals;
 mod stopping;
+pub(crate) mod tls;
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -15,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tower::Service;
 
-use super::{Listener, ListenerLimits, Stopped, TrustedProxies};
+use super::{Listener, ListenerLimits, Stopped};
 
 /// A listener that serves until it is stopped or dropped.
 pub(crate) struct Served {
@@ -32,12 +33,12 @@ impl Served {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        Self::start_behind(TrustedProxies::default(), service, limits, grace).await
+        Self::start_with(|listener| listener, service, limits, grace).await
     }
 
-    /// The same, behind proxies.
-    pub(crate) async fn start_behind<S, B>(
-        proxies: TrustedProxies,
+    /// The same, set up further.
+    pub(crate) async fn start_with<S, B>(
+        set_up: impl FnOnce(Listener) -> Listener,
         service: S,
         limits: ListenerLimits,
         grace: Duration,
@@ -50,7 +51,7 @@ impl Served {
     {
         log::start();
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let listener = Listener::new(socket, limits).behind(proxies);
+        let listener = set_up(Listener::new(socket, limits));
         let address = listener.local_addr().expect("an address");
         let (finish, finished) = oneshot::channel();
         let serving = tokio::spawn(async move {

@@ -6,6 +6,7 @@ mod reuse;
 mod sessions;
 mod streaming;
 mod stress;
+mod tls;
 mod websockets;
 
 use std::{
@@ -27,7 +28,7 @@ use http_body_util::{Either, Full};
 
 use super::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels};
 use crate::listener::{
-    ListenerLimits, TrustedProxies,
+    Listener, ListenerLimits,
     tests::{
         Served,
         raw::{App, Raw},
@@ -57,11 +58,11 @@ impl Gate {
     }
 
     async fn start(visitor: Option<SessionKey>, options: ProxyOptions, limits: ListenerLimits) -> Self {
-        Self::start_behind(TrustedProxies::default(), visitor, options, limits).await
+        Self::start_with(|listener| listener, visitor, options, limits).await
     }
 
-    async fn start_behind(
-        proxies: TrustedProxies,
+    async fn start_with(
+        set_up: impl FnOnce(Listener) -> Listener,
         visitor: Option<SessionKey>,
         options: ProxyOptions,
         limits: ListenerLimits,
@@ -83,7 +84,7 @@ impl Gate {
                 })
             }
         });
-        let served = Served::start_behind(proxies, service, limits, Duration::from_secs(5)).await;
+        let served = Served::start_with(set_up, service, limits, Duration::from_secs(5)).await;
         Self { served, tunnels, still_open }
     }
 

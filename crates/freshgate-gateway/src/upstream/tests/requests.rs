@@ -58,7 +58,13 @@ async fn the_app_is_told_of_the_client_behind_a_proxy_that_is_trusted() {
             idle_connections: 0,
             ..options(app.address)
         };
-        let gate = Gate::start_behind(proxies, Some(session()), options, ListenerLimits::default()).await;
+        let gate = Gate::start_with(
+            |listener| listener.behind(proxies),
+            Some(session()),
+            options,
+            ListenerLimits::default(),
+        )
+        .await;
         let mut client = gate.connect().await;
         // Requests of several clients come over one connection.
         for (sent, expected) in [
