@@ -32,6 +32,8 @@ pub struct DevProviderConfig {
     pub refresh_token_not_before: Option<Duration>,
     /// Whether a refresh replaces the refresh token.
     pub rotation: Rotation,
+    /// Whether clients must leave their authorization requests here before the browser comes (RFC 9126).
+    pub pushed_requests: PushedRequests,
     /// What ID tokens and logout tokens are signed with. Keys of both algorithms are published.
     pub signing_algorithm: SigningAlgorithm,
     /// Where keys, users, sessions and grants are kept over a restart. `None`: nowhere.
@@ -54,6 +56,7 @@ impl DevProviderConfig {
             refresh_token_lifetime: Duration::from_secs(30 * 24 * 3600),
             refresh_token_not_before: None,
             rotation: Rotation::On { grace: Duration::ZERO },
+            pushed_requests: PushedRequests::Taken,
             signing_algorithm: SigningAlgorithm::Rs256,
             state_file: None,
             scripting: Scripting::Off,
@@ -68,6 +71,9 @@ pub struct DevClient {
     pub id: String,
     /// Its `client_secret`, accepted as `client_secret_basic` and `client_secret_post`. `None`: a public client.
     pub secret: Option<Secret>,
+    /// Its public keys as a JWK set: it proves itself by assertions that one of them verifies (`private_key_jwt`), and by
+    /// nothing else.
+    pub jwks: Option<Value>,
     /// The only addresses that codes are sent to. Compared character by character, so kept as they were written.
     pub redirect_uris: Vec<String>,
     /// The only addresses that people are sent back to after they have signed out here. Compared like the others.
@@ -84,11 +90,17 @@ impl DevClient {
         DevClient { secret: Some(secret), ..DevClient::public(id, redirect_uri) }
     }
 
+    /// A client that proves itself with a key of this JWK set.
+    pub fn with_keys(id: impl Into<String>, jwks: Value, redirect_uri: impl Into<String>) -> DevClient {
+        DevClient { jwks: Some(jwks), ..DevClient::public(id, redirect_uri) }
+    }
+
     /// A client without a secret.
     pub fn public(id: impl Into<String>, redirect_uri: impl Into<String>) -> DevClient {
         DevClient {
             id: id.into(),
             secret: None,
+            jwks: None,
             redirect_uris: vec![redirect_uri.into()],
             post_logout_redirect_uris: Vec::new(),
             backchannel_logout_uri: None,
@@ -175,6 +187,15 @@ pub enum Rotation {
         /// successor has not been used.
         grace: Duration,
     },
+}
+
+/// Whether authorization requests are pushed (RFC 9126).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushedRequests {
+    /// They are taken, and others too.
+    Taken,
+    /// No others are.
+    Required,
 }
 
 /// A signature algorithm of RFC 7518.

@@ -47,6 +47,8 @@ mod state;
 mod token;
 mod userinfo;
 
-pub use config::{DevClient, DevProviderConfig, DevUser, NoSubject, Rotation, Scripting, SigningAlgorithm};
+pub use config::{
+    DevClient, DevProviderConfig, DevUser, NoSubject, PushedRequests, Rotation, Scripting, SigningAlgorithm,
+};
 pub use serve::{DevProvider, DevProviderError, RunningProvider};
 pub use state::StateFileError;

@@ -50,6 +50,12 @@ impl Parameters {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The same without these.
+    pub(crate) fn without(&self, names: &[&str]) -> Parameters {
+        let kept = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        Parameters(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     /// The words of a space-separated parameter.
     pub(crate) fn words(&self, name: &str) -> impl Iterator<Item = &str> {
         self.get(name).unwrap_or_default().split(' ').filter(|word| !word.is_empty())

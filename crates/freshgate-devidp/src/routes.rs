@@ -18,6 +18,7 @@ pub(crate) fn routes(provider: &SharedProvider) -> Router {
         .route("/authorize", get(authorize::get).post(authorize::post))
         .route("/sign-in", post(authorize::sign_in))
         .route("/consent", post(authorize::consent))
+        .route("/par", post(authorize::push))
         .route("/token", post(token::token))
         .route("/revoke", post(token::revoke))
         .route("/userinfo", get(userinfo::userinfo).post(userinfo::userinfo))

@@ -3,8 +3,8 @@
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::Refused;
 use super::endpoint::refuse;
+use super::{Asked, Refused};
 use crate::parameters::Parameters;
 use crate::provider::Provider;
 use crate::{browser, pages};
@@ -13,8 +13,10 @@ use crate::{browser, pages};
 pub(super) struct AnsweredPage {
     /// The form itself.
     pub(super) form: Parameters,
-    /// The parameters of the authorization request, not yet read.
-    pub(super) request: Parameters,
+    /// The authorization request as the browser had brought it.
+    pub(super) brought: Parameters,
+    /// What it asks for, not yet read.
+    pub(super) asked: Asked,
 }
 
 impl AnsweredPage {
@@ -31,9 +33,10 @@ impl AnsweredPage {
         }
         let read = || {
             let form = Parameters::from_form(headers, body)?;
-            let request = Parameters::parse(form.get("request").unwrap_or_default().as_bytes())?;
-            Ok(AnsweredPage { form, request })
+            let brought = Parameters::parse(form.get("request").unwrap_or_default().as_bytes())?;
+            let asked = Asked::by_browser(provider, &brought)?;
+            Ok(AnsweredPage { form, brought, asked })
         };
-        read().map_err(|error| refuse(provider, Refused::Page(error)))
+        read().map_err(|refused: Refused<'_>| refuse(provider, refused))
     }
 }

@@ -4,8 +4,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use url::Url;
 
-use super::AuthorizeRequest;
 use super::request::ReturnAddress;
+use super::{AuthorizeRequest, Unanswerable};
+use crate::pages;
 use crate::provider::Provider;
 use crate::state::{Code, Session};
 
@@ -13,7 +14,13 @@ use crate::state::{Code, Session};
 pub(crate) fn with_code(provider: &Provider, request: &AuthorizeRequest<'_>, session: &Session) -> Response {
     let now = provider.now();
     let code = Code::new(request, session, now);
-    let code = provider.ledger.change(|state| state.issue_code(code));
+    let code = provider.ledger.change(|state| {
+        let first_answer = request.pushed.is_none_or(|reference| state.answer_request(reference));
+        first_answer.then(|| state.issue_code(code))
+    });
+    let Some(code) = code else {
+        return pages::unanswerable(provider, &Unanswerable::UnknownRequestUri);
+    };
     tracing::info!(client = %request.client.id, sub = %session.sub, "signed in at a client");
     redirect(provider, request.return_address(), &[("code", &code)])
 }
@@ -26,6 +33,9 @@ pub(crate) fn with_error(
     description: &str,
 ) -> Response {
     tracing::info!(error, description, "refused an authorization request");
+    if let Some(reference) = to.pushed {
+        provider.ledger.change(|state| state.answer_request(reference));
+    }
     redirect(provider, to, &[("error", error), ("error_description", description)])
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn consent(
         Ok(page) => page,
         Err(answer) => return answer,
     };
-    let request = match AuthorizeRequest::read(&provider, &page.request) {
+    let request = match AuthorizeRequest::read(&provider, &page.asked) {
         Ok(request) => request,
         Err(refused) => return refuse(&provider, refused),
     };
@@ -32,6 +32,6 @@ pub(crate) async fn consent(
     match browser::session(&provider, &headers) {
         Some(session) => callback::with_code(&provider, &request, &session),
         // Signed out in another tab in the meantime: ask again who it is.
-        None => pages::pick(&provider, &request, &page.request, None, None),
+        None => pages::pick(&provider, &request, &page.brought, None, None),
     }
 }

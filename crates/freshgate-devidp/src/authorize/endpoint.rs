@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::callback;
-use super::{Ask, AuthorizeRequest, Refused, decide};
+use super::{Ask, Asked, AuthorizeRequest, Refused, decide};
 use crate::parameters::{Parameters, ParametersError};
 use crate::provider::{Provider, SharedProvider};
 use crate::state::Session;
@@ -35,11 +35,15 @@ fn answer(
     headers: &HeaderMap,
     parameters: Result<Parameters, ParametersError>,
 ) -> Response {
-    let parameters = match parameters {
-        Ok(parameters) => parameters,
-        Err(error) => return refuse(provider, error.into()),
+    let read = || {
+        let brought = parameters?;
+        Ok((Asked::by_browser(provider, &brought)?, brought))
     };
-    match AuthorizeRequest::read(provider, &parameters) {
+    let (asked, parameters) = match read() {
+        Ok(read) => read,
+        Err(refused) => return refuse(provider, refused),
+    };
+    match AuthorizeRequest::read(provider, &asked) {
         Ok(request) => {
             let session = browser::session(provider, headers);
             next_step(provider, &request, &parameters, session.as_ref())

@@ -11,11 +11,13 @@ mod callback;
 mod consent;
 mod decide;
 mod endpoint;
+mod pushed;
 mod request;
 mod sign_in;
 
 pub(crate) use consent::consent;
 pub(crate) use decide::{Ask, decide};
 pub(crate) use endpoint::{get, post};
-pub(crate) use request::{AuthorizeRequest, Refused, Unanswerable};
+pub(crate) use pushed::push;
+pub(crate) use request::{Asked, AuthorizeRequest, Refused, Unanswerable};
 pub(crate) use sign_in::sign_in;

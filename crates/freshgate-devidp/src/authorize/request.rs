@@ -2,15 +2,52 @@
 
 use std::time::Duration;
 
-use crate::config::DevClient;
+use crate::config::{DevClient, PushedRequests};
 use crate::parameters::{Parameters, ParametersError};
 use crate::provider::Provider;
+
+/// The parameters of an authorization request that are not read yet, and how they came.
+pub(crate) struct Asked {
+    pub(crate) parameters: Parameters,
+    pub(crate) way: Way,
+}
+
+/// How a client's request reaches us.
+pub(crate) enum Way {
+    /// With the browser.
+    WithTheBrowser,
+    /// From the client itself: it is being left here.
+    ToBePushed,
+    /// It was left here, under this name.
+    Pushed(String),
+}
+
+impl Asked {
+    /// What a browser asks for: what it brings, or what was left here under the name that it brings. Of the rest that it
+    /// brings then nothing counts (RFC 9126 4, RFC 9101 5).
+    pub(crate) fn by_browser(provider: &Provider, brought: &Parameters) -> Result<Asked, Refused<'static>> {
+        let Some(reference) = brought.get("request_uri") else {
+            return Ok(Asked { parameters: brought.clone(), way: Way::WithTheBrowser });
+        };
+        let unknown = || Refused::Page(Unanswerable::UnknownRequestUri);
+        let client_id = brought.get("client_id").ok_or_else(unknown)?;
+        let now = provider.now();
+        let kept = provider
+            .ledger
+            .read(|state| state.kept_request(reference, client_id, now).map(str::to_owned))
+            .ok_or_else(unknown)?;
+        let parameters = Parameters::parse(kept.as_bytes())?;
+        Ok(Asked { parameters, way: Way::Pushed(reference.to_owned()) })
+    }
+}
 
 /// A request that may be answered: the client is known, the redirect URI is its own, all the rest is as it must be.
 pub(crate) struct AuthorizeRequest<'a> {
     pub(crate) client: &'a DevClient,
     pub(crate) redirect_uri: &'a str,
     pub(crate) state: Option<&'a str>,
+    /// The name under which it was left here.
+    pub(crate) pushed: Option<&'a str>,
     pub(crate) nonce: Option<&'a str>,
     pub(crate) code_challenge: &'a str,
     pub(crate) scope: Vec<String>,
@@ -47,6 +84,8 @@ pub(crate) enum Unanswerable<'a> {
     Parameters(#[from] ParametersError),
     #[error("the request names no client that is registered here")]
     UnknownClient,
+    #[error("the request's request_uri is unknown, has expired or was used before")]
+    UnknownRequestUri,
     #[error("the request's redirect_uri is not registered for the client {:?}", client.id)]
     RedirectUriNotRegistered { client: &'a DevClient },
 }
@@ -56,14 +95,21 @@ pub(crate) enum Unanswerable<'a> {
 pub(crate) struct ReturnAddress<'a> {
     pub(crate) redirect_uri: &'a str,
     pub(crate) state: Option<&'a str>,
+    /// The name under which the request was left here: it is good for one answer.
+    pub(crate) pushed: Option<&'a str>,
 }
 
 impl<'a> AuthorizeRequest<'a> {
     /// Reads a request, in the order that decides who may be told what is wrong with it.
     pub(crate) fn read(
         provider: &'a Provider,
-        parameters: &'a Parameters,
+        asked: &'a Asked,
     ) -> Result<AuthorizeRequest<'a>, Refused<'a>> {
+        let Asked { parameters, way } = asked;
+        let pushed = match way {
+            Way::Pushed(reference) => Some(reference.as_str()),
+            Way::WithTheBrowser | Way::ToBePushed => None,
+        };
         let client = parameters.get("client_id").and_then(|id| provider.client(id));
         let client = client.ok_or(Refused::Page(Unanswerable::UnknownClient))?;
         let redirect_uri = parameters
@@ -73,17 +119,18 @@ impl<'a> AuthorizeRequest<'a> {
 
         let state = parameters.get("state");
         let refuse = |error, description| Refused::Redirect {
-            to: ReturnAddress { redirect_uri, state },
+            to: ReturnAddress { redirect_uri, state, pushed },
             error,
             description,
         };
         let invalid = |description| refuse("invalid_request", description);
 
+        let must_be_pushed = provider.config.pushed_requests == PushedRequests::Required;
+        if must_be_pushed && matches!(way, Way::WithTheBrowser) {
+            return Err(invalid("requests must be pushed"));
+        }
         if parameters.get("request").is_some() {
             return Err(refuse("request_not_supported", "request objects are not supported"));
-        }
-        if parameters.get("request_uri").is_some() {
-            return Err(refuse("request_uri_not_supported", "request objects are not supported"));
         }
         match parameters.get("response_type") {
             Some("code") => {}
@@ -124,6 +171,7 @@ impl<'a> AuthorizeRequest<'a> {
             client,
             redirect_uri,
             state,
+            pushed,
             nonce: parameters.get("nonce"),
             code_challenge,
             scope,
@@ -135,7 +183,7 @@ impl<'a> AuthorizeRequest<'a> {
     }
 
     pub(crate) fn return_address(&self) -> ReturnAddress<'a> {
-        ReturnAddress { redirect_uri: self.redirect_uri, state: self.state }
+        ReturnAddress { redirect_uri: self.redirect_uri, state: self.state, pushed: self.pushed }
     }
 }
 

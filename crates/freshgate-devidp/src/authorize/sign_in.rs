@@ -23,7 +23,7 @@ pub(crate) async fn sign_in(
         Ok(page) => page,
         Err(answer) => return answer,
     };
-    let request = match AuthorizeRequest::read(&provider, &page.request) {
+    let request = match AuthorizeRequest::read(&provider, &page.asked) {
         Ok(request) => request,
         Err(refused) => return refuse(&provider, refused),
     };
@@ -35,7 +35,7 @@ pub(crate) async fn sign_in(
         Ok(sub) => sub,
         Err(problem) => {
             let session = browser::session(&provider, &headers);
-            return pages::pick(&provider, &request, &page.request, session.as_ref(), Some(problem));
+            return pages::pick(&provider, &request, &page.brought, session.as_ref(), Some(problem));
         }
     };
 
@@ -44,7 +44,7 @@ pub(crate) async fn sign_in(
     let signed_in = provider.ledger.change(|state| state.sign_in(&sub, cookie, now));
     tracing::info!(%sub, "signed in at the provider");
     let mut response = if request.prompt.consent {
-        pages::consent(&provider, &request, &page.request, &signed_in.session)
+        pages::consent(&provider, &request, &page.brought, &signed_in.session)
     } else {
         callback::with_code(&provider, &request, &signed_in.session)
     };

@@ -47,7 +47,7 @@ pub(crate) fn unanswerable(provider: &Provider, error: &Unanswerable<'_>) -> Res
     tracing::warn!(%error, "cannot answer an authorization request");
     let registered = match error {
         Unanswerable::RedirectUriNotRegistered { client } => client.redirect_uris.as_slice(),
-        Unanswerable::UnknownClient | Unanswerable::Parameters(_) => &[],
+        _ => &[],
     };
     message(provider, StatusCode::BAD_REQUEST, "This sign-in cannot go on", sentence(error), registered)
 }

@@ -21,7 +21,7 @@ pub(super) fn alter(
     parts: &mut Parts,
     body: Vec<u8>,
 ) -> Vec<u8> {
-    if parts.status != StatusCode::OK {
+    if !parts.status.is_success() {
         return body;
     }
     let Ok(Value::Object(mut answer)) = serde_json::from_slice(&body) else { return body };

@@ -36,6 +36,7 @@ pub(super) enum RuleEndpoint {
     Authorize,
     /// The redirect back to the relying party, whatever page it comes from.
     Callback,
+    Par,
     /// Any grant type.
     Token,
     #[serde(rename = "token:code")]
@@ -185,6 +186,7 @@ impl RuleEndpoint {
             RuleEndpoint::Jwks => endpoint == Endpoint::Jwks,
             RuleEndpoint::Authorize => endpoint == Endpoint::Authorize,
             RuleEndpoint::Callback => false,
+            RuleEndpoint::Par => endpoint == Endpoint::Par,
             RuleEndpoint::Token => {
                 matches!(endpoint, Endpoint::TokenCode | Endpoint::TokenRefresh | Endpoint::TokenOther)
             }

@@ -18,6 +18,7 @@ pub(super) enum Endpoint {
     Jwks,
     /// The endpoint itself and the pages behind it.
     Authorize,
+    Par,
     TokenCode,
     TokenRefresh,
     TokenOther,
@@ -34,6 +35,7 @@ impl Endpoint {
             "/.well-known/openid-configuration" => Endpoint::Discovery,
             "/jwks" => Endpoint::Jwks,
             "/authorize" | "/sign-in" | "/consent" => Endpoint::Authorize,
+            "/par" => Endpoint::Par,
             "/token" => Endpoint::TokenOther,
             "/userinfo" => Endpoint::Userinfo,
             "/revoke" => Endpoint::Revoke,
@@ -48,6 +50,7 @@ impl Endpoint {
             Endpoint::Discovery => "discovery",
             Endpoint::Jwks => "jwks",
             Endpoint::Authorize => "authorize",
+            Endpoint::Par => "par",
             Endpoint::TokenCode => "token:code",
             Endpoint::TokenRefresh => "token:refresh",
             Endpoint::TokenOther => "token",
@@ -87,7 +90,7 @@ impl Seen {
     pub(super) fn of(provider: &Provider, parts: &Parts, body: &Bytes) -> Option<Seen> {
         let mut seen = Seen::at(Endpoint::of(parts.uri.path())?);
         match seen.endpoint {
-            Endpoint::TokenOther | Endpoint::Revoke => seen.read_form(provider, parts, body),
+            Endpoint::Par | Endpoint::TokenOther | Endpoint::Revoke => seen.read_form(provider, parts, body),
             Endpoint::Userinfo | Endpoint::Api => {
                 let authorization =
                     authorization(parts).and_then(|(_, token)| provider.seal.read_access_token(token));
@@ -109,11 +112,16 @@ impl Seen {
             (endpoint, _) => endpoint,
         };
         self.client_id = form.get("client_id").map(str::to_owned).or_else(|| basic_client_id(parts));
-        self.client_auth = Some(match (authorization(parts), form.get("client_secret")) {
+        let ways = [
+            ("client_secret_basic", authorization(parts).is_some()),
+            ("client_secret_post", form.get("client_secret").is_some()),
+            ("private_key_jwt", form.get("client_assertion").is_some()),
+        ];
+        let mut used = ways.into_iter().filter_map(|(name, used)| used.then_some(name));
+        self.client_auth = Some(match (used.next(), used.next()) {
+            (None, _) => "none",
+            (Some(way), None) => way,
             (Some(_), Some(_)) => "both",
-            (Some(_), None) => "client_secret_basic",
-            (None, Some(_)) => "client_secret_post",
-            (None, None) => "none",
         });
         if let Some(presented) = form.get("refresh_token") {
             self.refresh_presented = Some(fingerprint(presented));

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::DevProviderError;
 use crate::config::{DevClient, DevProviderConfig};
+use crate::signing::VerifyingKey;
 
 /// Long enough for anything, and short enough that adding it to the time of day stays in range.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
@@ -39,6 +40,14 @@ fn check_client(client: &DevClient) -> Result<(), String> {
     if client.secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
         return Err("its secret is empty".to_owned());
     }
+    if let Some(jwks) = &client.jwks {
+        if client.secret.is_some() {
+            return Err("it has both a secret and keys".to_owned());
+        }
+        if VerifyingKey::of_set(jwks).is_empty() {
+            return Err("its JWK set has no public key that signs".to_owned());
+        }
+    }
     let logout = client.backchannel_logout_uri.iter().chain(&client.frontchannel_logout_uri).map(Url::as_str);
     let others = client.redirect_uris.iter().chain(&client.post_logout_redirect_uris).map(String::as_str);
     for uri in logout.chain(others) {
@@ -70,13 +79,22 @@ mod tests {
     #[test]
     fn what_cannot_be_used() {
         type Change = fn(&mut DevProviderConfig);
-        let cases: [(Option<&str>, Change); 9] = [
+        let cases: [(Option<&str>, Change); 11] = [
             (None, |_| {}),
             (None, |config| config.listen = "[::1]:0".parse().unwrap()),
             (Some("is not a loopback address"), |config| config.listen = "0.0.0.0:0".parse().unwrap()),
             (Some("is not a loopback address"), |config| config.listen = "192.0.2.1:80".parse().unwrap()),
             (Some("one of a kind"), |config| config.clients.push(config.clients[0].clone())),
             (Some("secret is empty"), |config| config.clients[0].secret = Some(Secret::new(""))),
+            (Some("both a secret and keys"), |config| {
+                config.clients[0].secret = Some(Secret::new("s3cret"));
+                config.clients[0].jwks = Some(serde_json::json!({"keys": []}));
+            }),
+            (Some("no public key"), |config| {
+                // Its private part is there.
+                let key = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "AAAA", "d": "AAAA"});
+                config.clients[0].jwks = Some(serde_json::json!({"keys": [key]}));
+            }),
             (Some("is not an address"), |config| {
                 config.clients[0].redirect_uris.push("/callback".to_owned())
             }),

@@ -36,15 +36,15 @@ pub(crate) fn compact(header: &JwsHeader, claims: &Value, sign: impl FnOnce(&[u8
 }
 
 /// A token taken apart. Nothing in it is verified.
-pub(super) struct Parts<'t> {
-    pub(super) header: JwsHeader,
-    pub(super) claims: Vec<u8>,
-    pub(super) message: &'t [u8],
-    pub(super) signature: Vec<u8>,
+pub(crate) struct Parts<'t> {
+    pub(crate) header: JwsHeader,
+    pub(crate) claims: Vec<u8>,
+    pub(crate) message: &'t [u8],
+    pub(crate) signature: Vec<u8>,
 }
 
 impl Parts<'_> {
-    pub(super) fn of(token: &str) -> Option<Parts<'_>> {
+    pub(crate) fn of(token: &str) -> Option<Parts<'_>> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         Some(Parts {

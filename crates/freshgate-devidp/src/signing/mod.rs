@@ -6,7 +6,9 @@
 mod jws;
 mod key;
 mod keyring;
+mod verifying_key;
 
-pub(crate) use jws::{JwsHeader, compact, name_of, signed};
+pub(crate) use jws::{JwsHeader, Parts, compact, name_of, signed};
 pub(crate) use key::SigningKey;
 pub(crate) use keyring::{Keyring, OldKeys, SavedKeyring};
+pub(crate) use verifying_key::{ALGORITHMS, VerifyingKey};

@@ -8,12 +8,15 @@ mod code;
 mod file;
 mod grant;
 mod ledger;
+mod once;
+mod pushed_request;
 mod refresh_chain;
 mod session;
 mod user;
 
 use std::collections::{BTreeMap, HashMap};
 
+use pushed_request::PushedRequest;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use code::{Code, Redeemed};
@@ -21,6 +24,7 @@ pub use file::StateFileError;
 pub(crate) use file::{SavedState, load, save};
 pub(crate) use grant::{Grant, GrantId, Whose};
 pub(crate) use ledger::Ledger;
+pub(crate) use pushed_request::REQUEST_LIFETIME;
 pub(crate) use refresh_chain::{Lifetime, Presented, RefreshChain};
 pub(crate) use session::{SESSION_LIFETIME, Session};
 
@@ -41,6 +45,11 @@ pub(crate) struct State {
     #[serde(skip)]
     codes: HashMap<Hashed, Code>,
     #[serde(skip)]
+    pushed_requests: HashMap<Hashed, PushedRequest>,
+    /// Names that were used, until they could not be used anyway.
+    #[serde(skip)]
+    used: HashMap<Hashed, UnixTime>,
+    #[serde(skip)]
     reuse_detected: u64,
     #[serde(skip)]
     pruned_at: Option<UnixTime>,
@@ -57,6 +66,8 @@ impl State {
         self.codes.retain(|_, code| !code.forgettable(now));
         self.sessions.retain(|_, session| session.lives(now));
         self.grants.retain(|_, grant| !grant.is_over(now));
+        self.pushed_requests.retain(|_, request| !request.is_over(now));
+        self.used.retain(|_, until| *until > now);
         self.revoked_access_tokens.retain(|_, expires| *expires > now);
     }
 }

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use freshgate_oidc::Secret;
 
+use super::assertion;
 use super::error::TokenError;
 use crate::config::DevClient;
 use crate::parameters::Parameters;
@@ -14,26 +15,41 @@ use crate::provider::Provider;
 enum Credentials {
     /// `client_secret_basic` or `client_secret_post`.
     Secret { id: String, secret: Secret },
+    /// `private_key_jwt`.
+    Assertion(Secret),
     /// `none`: a public client names itself.
     None { id: String },
 }
 
 /// The client that makes a request.
-pub(super) fn authenticate<'p>(
+pub(crate) fn authenticate<'p>(
     provider: &'p Provider,
     headers: &HeaderMap,
     form: &Parameters,
 ) -> Result<&'p DevClient, TokenError> {
     let (id, presented) = match credentials(headers, form)? {
         Credentials::Secret { id, secret } => (id, Some(secret)),
+        Credentials::Assertion(assertion) => {
+            return assertion::client_of(provider, assertion.expose(), form);
+        }
         Credentials::None { id } => (id, None),
     };
-    provider.client(&id).filter(|client| client.secret == presented).ok_or(TokenError::Client)
+    // Who has keys here proves itself with one of them.
+    let client = provider.client(&id).filter(|client| client.jwks.is_none());
+    client.filter(|client| client.secret == presented).ok_or(TokenError::Client)
 }
 
 fn credentials(headers: &HeaderMap, form: &Parameters) -> Result<Credentials, TokenError> {
     let in_form = form.get("client_id").map(str::to_owned);
     let secret_in_form = form.get("client_secret").map(Secret::new);
+    if let Some(assertion) = form.get("client_assertion") {
+        let alone = secret_in_form.is_none() && !headers.contains_key(header::AUTHORIZATION);
+        return if alone {
+            Ok(Credentials::Assertion(Secret::new(assertion)))
+        } else {
+            Err(TokenError::TwoAuthentications)
+        };
+    }
     let Some(authorization) = headers.get(header::AUTHORIZATION) else {
         let id = in_form.ok_or(TokenError::Client)?;
         return Ok(match secret_in_form {
@@ -91,6 +107,7 @@ mod tests {
         credentials(&headers, &Parameters::parse(form.as_bytes()).unwrap()).map(|credentials| {
             match credentials {
                 Credentials::Secret { id, secret } => (id, Some(secret.expose().to_owned())),
+                Credentials::Assertion(assertion) => (assertion.expose().to_owned(), None),
                 Credentials::None { id } => (id, None),
             }
         })
@@ -104,6 +121,9 @@ mod tests {
             (Some("a%3Ap+p:p%25%2B"), "client_id=a:p p", secret("a:p p", "p%+")),
             (None, "client_id=app&client_secret=s3cret", secret("app", "s3cret")),
             (None, "client_id=app", Ok(("app".to_owned(), None))),
+            (None, "client_assertion=a.b.c", Ok(("a.b.c".to_owned(), None))),
+            (None, "client_assertion=a.b.c&client_secret=s3cret", Err(TokenError::TwoAuthentications)),
+            (Some("app:s3cret"), "client_assertion=a.b.c", Err(TokenError::TwoAuthentications)),
             (Some("app:s3cret"), "client_secret=s3cret", Err(TokenError::TwoAuthentications)),
             (Some("app:s3cret"), "client_id=other", Err(TokenError::TwoAuthentications)),
             (Some("app"), "", Err(TokenError::Client)),

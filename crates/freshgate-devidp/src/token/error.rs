@@ -1,4 +1,4 @@
-//! How the token endpoint says no (RFC 6749 5.2).
+//! How the endpoints that clients ask say no (RFC 6749 5.2).
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,13 @@ pub(crate) enum TokenError {
     TwoAuthentications,
     #[error("the client is unknown or does not prove itself")]
     Client,
+    #[error("the client assertion cannot be accepted: {0}")]
+    Assertion(&'static str),
+    #[error("{0}")]
+    Request(String),
+    /// What the authorization endpoint would have said.
+    #[error("{description}")]
+    Authorization { error: &'static str, description: &'static str },
     #[error("{0}")]
     Grant(&'static str),
     #[error("the scope was not granted")]
@@ -28,10 +35,12 @@ pub(crate) enum TokenError {
 impl TokenError {
     fn code(&self) -> &'static str {
         match self {
-            TokenError::Parameters(_) | TokenError::Missing(_) | TokenError::TwoAuthentications => {
-                "invalid_request"
-            }
-            TokenError::Client => "invalid_client",
+            TokenError::Parameters(_)
+            | TokenError::Missing(_)
+            | TokenError::TwoAuthentications
+            | TokenError::Request(_) => "invalid_request",
+            TokenError::Authorization { error, .. } => error,
+            TokenError::Client | TokenError::Assertion(_) => "invalid_client",
             TokenError::Grant(_) => "invalid_grant",
             TokenError::Scope => "invalid_scope",
             TokenError::GrantType => "unsupported_grant_type",
@@ -42,11 +51,11 @@ impl TokenError {
 impl IntoResponse for TokenError {
     fn into_response(self) -> Response {
         let code = self.code();
-        tracing::info!(error = code, reason = %self, "refused a token request");
+        tracing::info!(error = code, reason = %self, "refused a client's request");
         let body = json!({"error": code, "error_description": self.to_string()}).to_string();
         let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
         let status =
-            if self == TokenError::Client { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
+            if code == "invalid_client" { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
         let mut response = (status, headers, body).into_response();
         if self == TokenError::Client {
             let challenge = HeaderValue::from_static("Basic realm=\"freshgate-devidp\"");

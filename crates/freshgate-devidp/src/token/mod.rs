@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod assertion;
 mod authorization_code;
 mod client;
 mod endpoint;
@@ -15,7 +16,9 @@ mod revoke;
 mod seal;
 
 pub(crate) use access::{Bearer, NoAccess, bearer};
+pub(crate) use client::authenticate;
 pub(crate) use endpoint::token;
+pub(crate) use error::TokenError;
 pub(crate) use id_token::{at_hash, released_claims};
 pub(crate) use revoke::revoke;
 pub(crate) use seal::Seal;

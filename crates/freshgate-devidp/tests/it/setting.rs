@@ -86,6 +86,13 @@ impl Setting {
         format!("{}{path}", self.provider.issuer())
     }
 
+    /// The machine's time, in seconds.
+    #[expect(clippy::disallowed_methods, reason = "what a relying party's clock says")]
+    pub(crate) fn now(&self) -> i64 {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        since_epoch.as_secs().try_into().unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::of(self.http.get(self.url(path)).send().await.unwrap()).await
     }

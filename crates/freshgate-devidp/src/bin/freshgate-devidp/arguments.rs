@@ -1,11 +1,14 @@
 //! What the program is started with.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use freshgate_devidp::{DevClient, DevProviderConfig, DevUser, Rotation, Scripting, SigningAlgorithm};
+use freshgate_devidp::{
+    DevClient, DevProviderConfig, DevUser, PushedRequests, Rotation, Scripting, SigningAlgorithm,
+};
 use freshgate_oidc::Secret;
 use serde_json::Value;
 use url::Url;
@@ -29,6 +32,11 @@ pub(crate) struct Arguments {
     /// client. The option can be repeated.
     #[arg(long = "client", value_name = "ID:SECRET:REDIRECT_URIS", value_parser = client)]
     clients: Vec<DevClient>,
+
+    /// A file with the public keys of a client, as a JWK set: it proves itself with one of them (private_key_jwt). Give
+    /// such a client no SECRET. The option can be repeated.
+    #[arg(long, value_name = "ID=PATH", value_parser = of_client)]
+    client_jwks: Vec<OfClient>,
 
     /// An address that a client may have people sent back to after they have signed out, as ID=URL. The option can be
     /// repeated.
@@ -73,6 +81,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     grace: Duration,
 
+    /// Takes authorization requests only if the client has left them here beforehand (RFC 9126).
+    #[arg(long)]
+    require_par: bool,
+
     /// What ID tokens are signed with. Keys of both algorithms are published.
     #[arg(long, value_enum, default_value_t = Algorithm::Rs256)]
     signing_algorithm: Algorithm,
@@ -101,11 +113,11 @@ enum Algorithm {
     Es256,
 }
 
-/// An address that belongs to a client.
+/// Something that belongs to a client.
 #[derive(Clone, Debug)]
 struct OfClient {
     client: String,
-    uri: String,
+    value: String,
 }
 
 /// Arguments that are fine one by one and do not fit together.
@@ -113,6 +125,8 @@ struct OfClient {
 pub(crate) enum BadArgument {
     #[error("{option} names the client {client:?}, for which there is no --client")]
     NoSuchClient { option: &'static str, client: String },
+    #[error("{path} holds no JWK set: {reason}")]
+    NotAJwkSet { path: String, reason: String },
     #[error("{uri:?} is not an address")]
     NotAnAddress { uri: String },
 }
@@ -122,17 +136,24 @@ impl Arguments {
         let mut config = DevProviderConfig::new(self.listen);
         config.issuer = self.issuer;
         config.clients = self.clients;
-        for OfClient { client, uri } in self.post_logout_redirect_uri {
+        for OfClient { client, value: path } in self.client_jwks {
+            let jwks = fs::read(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
+                .map_err(|reason| BadArgument::NotAJwkSet { path, reason })?;
+            client_named(&mut config, "--client-jwks", client)?.jwks = Some(jwks);
+        }
+        for OfClient { client, value: uri } in self.post_logout_redirect_uri {
             client_named(&mut config, "--post-logout-redirect-uri", client)?
                 .post_logout_redirect_uris
                 .push(uri);
         }
-        for OfClient { client, uri } in self.backchannel_logout_uri {
+        for OfClient { client, value: uri } in self.backchannel_logout_uri {
             let parsed = Url::parse(&uri).map_err(|_| BadArgument::NotAnAddress { uri })?;
             client_named(&mut config, "--backchannel-logout-uri", client)?.backchannel_logout_uri =
                 Some(parsed);
         }
-        for OfClient { client, uri } in self.frontchannel_logout_uri {
+        for OfClient { client, value: uri } in self.frontchannel_logout_uri {
             let parsed = Url::parse(&uri).map_err(|_| BadArgument::NotAnAddress { uri })?;
             client_named(&mut config, "--frontchannel-logout-uri", client)?.frontchannel_logout_uri =
                 Some(parsed);
@@ -149,6 +170,8 @@ impl Arguments {
             OnOff::On => Rotation::On { grace: self.grace },
             OnOff::Off => Rotation::Off,
         };
+        config.pushed_requests =
+            if self.require_par { PushedRequests::Required } else { PushedRequests::Taken };
         config.signing_algorithm = match self.signing_algorithm {
             Algorithm::Rs256 => SigningAlgorithm::Rs256,
             Algorithm::Es256 => SigningAlgorithm::Es256,
@@ -180,8 +203,8 @@ fn client(text: &str) -> Result<DevClient, String> {
 }
 
 fn of_client(text: &str) -> Result<OfClient, String> {
-    let (client, uri) = text.split_once('=').ok_or("write ID=URL")?;
-    Ok(OfClient { client: client.to_owned(), uri: uri.to_owned() })
+    let (client, value) = text.split_once('=').ok_or("write ID=VALUE")?;
+    Ok(OfClient { client: client.to_owned(), value: value.to_owned() })
 }
 
 fn user(text: &str) -> Result<DevUser, String> {
