@@ -17,7 +17,7 @@ use freshgate_gateway::{
     config::{self, Environment},
     gate::{self, GateParts},
 };
-use freshgate_oidc::{CallbackParameters, Secret};
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters, Secret};
 use http::{HeaderMap, Method, header};
 use tokio::net::UnixListener;
 use url::Url;
@@ -78,7 +78,7 @@ async fn sign_in(engine: &Engine, redirect_uri: &Url) -> Result<Secret, Box<dyn 
             provider: "default".to_owned(),
             redirect_uri: redirect_uri.clone(),
             next: "/".to_owned(),
-            parameters: vec![("auto_login".to_owned(), "ada".to_owned())],
+            parameters: AuthorizationParameters::of([("auto_login", "ada")])?,
         })
         .await?;
     let request = ProviderRequest {

@@ -10,10 +10,10 @@ use freshgate::{
     clock::{Entropy, SystemClock, SystemEntropy},
     engine::{EngineParts, Opened},
     keyring::Keyring,
-    provider::{HttpTransport, MetadataUnavailable, Provider},
+    provider::{HttpTransport, MetadataUnavailable, Provider, ProviderConfig},
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
-use freshgate_oidc::{MetadataError, Secret};
+use freshgate_oidc::{ClientCredential, MetadataError, Secret};
 use freshgate_web::{Gate, GateConfig, GateLayer};
 use futures_util::future::join_all;
 use http::uri::Scheme;
@@ -157,6 +157,19 @@ pub(crate) fn section(provider: &str) -> String {
     if provider == "default" { "[auth]".to_owned() } else { format!("[auth.{provider}]") }
 }
 
+/// The settings by which a provider knows us, and what to do about them when it does not.
+fn client_settings(provider: &ProviderConfig) -> (&'static str, &'static str) {
+    match provider.credential {
+        ClientCredential::Secret(_) => ("client_id, client_secret", "a secret may have expired there"),
+        ClientCredential::Key(_) => (
+            "client_id, client_key_file",
+            "the public part of the key must be registered there, and the provider may want another assertion_audience \
+             or client_key_id",
+        ),
+        ClientCredential::Public => ("client_id", "it may not be registered as a public client"),
+    }
+}
+
 /// Asks every provider for its metadata, and whether it takes us for its client.
 ///
 /// What is wrong for good is a problem: a wrong address, another issuer, a wrong secret. A provider that is merely away is
@@ -173,14 +186,16 @@ pub async fn ask_providers(providers: &[Provider], redirect_uri: &Url) -> Result
     let mut problems = Vec::new();
     for (provider, metadata, client) in asked.await {
         if let Err(error) = client {
+            let (settings, hint) = client_settings(provider.config());
             problems.push(
                 StartupProblem::new(format!("the provider `{}` refuses this client", provider.name()))
-                    .at(format!("{} client_id, client_secret", section(provider.name())))
+                    .at(format!("{} {settings}", section(provider.name())))
                     .because(&error)
-                    .mend(
-                        "compare client_id and client_secret with what the provider shows for this app; a secret may \
-                         have expired there, or the provider may want another token_endpoint_auth_method",
-                    ),
+                    .mend(format!(
+                        "compare {} with what the provider shows for this app; {hint}, or the provider may want another \
+                         token_endpoint_auth_method",
+                        settings.replace(", ", " and ")
+                    )),
             );
         }
         let Err(error) = metadata else { continue };
@@ -291,8 +306,13 @@ impl GateParts {
                 }
             }
         });
-        let api =
-            SessionApi { engine: engine.clone(), upstream_secret, expose_tokens: config.exposed_tokens };
+        let login_path = format!("{}/auth/login", config.public.base_path());
+        let api = SessionApi {
+            engine: engine.clone(),
+            upstream_secret,
+            expose_tokens: config.exposed_tokens,
+            login_path,
+        };
         tasks.spawn(serve_session_api(private, api, stop.clone()));
         tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
         tasks.spawn(engine.clone().keep_house(stop.clone()));

@@ -2,31 +2,37 @@
 //! `docs/session-api.md`.
 
 #[cfg(test)]
+mod posted_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
-    http::{StatusCode, header, request::Parts},
+    extract::{
+        DefaultBodyLimit, FromRequestParts, OptionalFromRequestParts, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::{Method, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response, Sse, sse},
     routing::{get, post},
 };
 use freshgate::{
     Engine,
-    engine::{Opened, RefreshError, RefreshOutcome, TryLater},
+    engine::{Opened, PrepareError, PreparedLogin, RefreshError, RefreshOutcome, TryLater},
     events::SessionEvent,
     freshness,
     session::{EndReason, OpenSession, SessionKey},
     store::StoreError,
 };
-use freshgate_oidc::Secret;
+use freshgate_oidc::{AuthorizationParameters, DpopNonce, Secret};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use url::Url;
 
 use crate::config::ExposedTokens;
 
@@ -36,6 +42,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a quiet event stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The largest body of a request.
+const LARGEST_REQUEST: usize = 16 * 1024;
 
 /// The header by which a request names its session.
 pub const SESSION_HEADER: &str = "freshgate-session";
@@ -49,6 +58,8 @@ pub struct SessionApi {
     pub upstream_secret: Arc<Secret>,
     /// Which tokens the app may see.
     pub expose_tokens: ExposedTokens,
+    /// The path of the public login route.
+    pub login_path: String,
 }
 
 impl SessionApi {
@@ -58,6 +69,11 @@ impl SessionApi {
             .route("/v1/session", get(session).delete(end))
             .route("/v1/session/token", get(token))
             .route("/v1/session/refresh", post(refresh))
+            .route(
+                "/v1/session/authorization",
+                post(authorization).layer(DefaultBodyLimit::max(LARGEST_REQUEST)),
+            )
+            .route("/v1/login", post(login).layer(DefaultBodyLimit::max(LARGEST_REQUEST)))
             .route("/v1/events", get(events))
             .fallback(|| async {
                 Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such resource")
@@ -100,6 +116,7 @@ impl SessionApi {
             "generation": session.generation(),
             "claims": session.claims(),
             "tokens": exposed,
+            "token_type": tokens.token_type,
             "expires_at": tokens.expires_at.map(|at| at.as_unix_seconds_f64()),
             "fresh_until": fresh_until.map(|at| at.as_unix_seconds_f64()),
             "outcome": outcome.code(),
@@ -161,9 +178,95 @@ async fn refresh(
     Ok(api.document(fresh.session(), outcome))
 }
 
+/// A request that an app is about to send to an API.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiRequest {
+    method: String,
+    url: Url,
+    #[serde(default)]
+    nonce: Option<String>,
+}
+
+/// The header fields of an app's request to an API, with a token that is refreshed first if it is about to expire.
+async fn authorization(
+    State(api): State<SessionApi>,
+    Named(key): Named,
+    Patience(deadline): Patience,
+    body: Result<Json<ApiRequest>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let malformed =
+        || Problem::bad_parameter("the body is not {\"method\": …, \"url\": …, \"nonce\": …}".to_owned());
+    let Json(request) = body.map_err(|_| malformed())?;
+    let is_method = Method::from_bytes(request.method.as_bytes()).is_ok();
+    if !is_method || !matches!(request.url.scheme(), "http" | "https") {
+        return Err(malformed());
+    }
+    let nonce = match &request.nonce {
+        Some(nonce) => Some(DpopNonce::parse(nonce).ok_or_else(malformed)?),
+        None => None,
+    };
+    if !api.expose_tokens.access {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "not_exposed",
+            "The access token is not among those that `expose_tokens` names.",
+        ));
+    }
+    let (fresh, _) = api.engine.fresh(key, None, deadline).await?;
+    let carried = api.engine.authorization(&fresh, &request.method, &request.url, nonce.as_ref());
+    let mut headers = serde_json::Map::new();
+    headers.insert("Authorization".to_owned(), carried.authorization.expose().into());
+    if let Some(proof) = carried.dpop {
+        headers.insert("DPoP".to_owned(), proof.expose().into());
+    }
+    Ok(Json(json!({"headers": headers})))
+}
+
 async fn end(State(api): State<SessionApi>, Named(key): Named) -> Result<StatusCode, Problem> {
     api.engine.end(key, EndReason::Logout).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What an app wants to ask for in a login.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedLogin {
+    provider: String,
+    #[serde(default)]
+    parameters: serde_json::Map<String, Value>,
+}
+
+/// Prepares a login for the browser whose session the request names, or for one that has none.
+async fn login(
+    State(api): State<SessionApi>,
+    session: Option<Named>,
+    body: Result<Json<WantedLogin>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(wanted) =
+        body.map_err(|_| Problem::bad_request("the body is not {\"provider\": …, \"parameters\": {…}}"))?;
+    let mut parameters = AuthorizationParameters::default();
+    for (name, value) in &wanted.parameters {
+        let text = parameter_text(value).ok_or_else(|| {
+            Problem::bad_parameter(format!("the parameter {name:?} cannot be such a value"))
+        })?;
+        parameters.set(name, &text).map_err(|error| Problem::bad_parameter(error.to_string()))?;
+    }
+    let session = session.map(|Named(key)| key);
+    let login = PreparedLogin { provider: wanted.provider, parameters, session };
+    let prepared = api.engine.prepare_login(&login)?;
+    Ok(Json(json!({"path": format!("{}?prepared={}", api.login_path, prepared.expose())})))
+}
+
+/// A value as it stands in an authorization request: words of a list are separated by spaces, as those of `scope` are, an
+/// object is JSON, as `claims` is, and nothing takes the parameter away. `None` for a list of anything but texts.
+fn parameter_text(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+        Value::Array(words) => words.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?.join(" "),
+    })
 }
 
 async fn events(State(api): State<SessionApi>) -> impl IntoResponse {
@@ -209,6 +312,17 @@ impl<S: Sync> FromRequestParts<S> for Named {
     }
 }
 
+impl<S: Sync> OptionalFromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Problem> {
+        match parts.headers.contains_key(SESSION_HEADER) {
+            true => <Self as FromRequestParts<S>>::from_request_parts(parts, state).await.map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
 /// How long the caller waits.
 struct Patience(Duration);
 
@@ -242,6 +356,10 @@ impl Problem {
     fn bad_request(message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
+
+    fn bad_parameter(message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_parameter", message)
+    }
 }
 
 impl From<RefreshError> for Problem {
@@ -263,6 +381,17 @@ impl From<RefreshError> for Problem {
             }
         };
         Self { status, error: error.code(), reason: error.reason(), message, retry_after }
+    }
+}
+
+impl From<PrepareError> for Problem {
+    fn from(error: PrepareError) -> Self {
+        match error {
+            PrepareError::UnknownProvider(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_provider", error.to_string())
+            }
+            _ => Self::bad_parameter(error.to_string()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use freshgate::{
     store::SqliteStore,
 };
 use freshgate_devidp::{DevProvider, RunningProvider};
-use freshgate_oidc::CallbackParameters;
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters};
 use tempfile::TempDir;
 use url::Url;
 
@@ -67,7 +67,7 @@ impl TestGate {
             provider: "default".into(),
             redirect_uri: self.config.public.redirect_uri().clone(),
             next: "/".into(),
-            parameters: vec![("login_hint".into(), user.into())],
+            parameters: AuthorizationParameters::of([("login_hint", user)]).unwrap(),
         };
         self.engine.begin_login(request).await.unwrap()
     }

@@ -103,6 +103,8 @@ pub struct ProviderMetadata {
     pub grant_types_supported: Option<Vec<String>>,
     /// How clients may authenticate at the token endpoint. `None` means `client_secret_basic` (Discovery section 3).
     pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// How client assertions may be signed (Discovery section 3).
+    pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     /// How ID tokens may be signed.
     pub id_token_signing_alg_values_supported: Option<Vec<String>>,
     /// How userinfo may be signed.
@@ -162,6 +164,8 @@ impl ProviderMetadata {
             scopes_supported: document.list("scopes_supported"),
             grant_types_supported: document.list("grant_types_supported"),
             token_endpoint_auth_methods_supported: document.list("token_endpoint_auth_methods_supported"),
+            token_endpoint_auth_signing_alg_values_supported: document
+                .list("token_endpoint_auth_signing_alg_values_supported"),
             id_token_signing_alg_values_supported: document.list("id_token_signing_alg_values_supported"),
             userinfo_signing_alg_values_supported: document.list("userinfo_signing_alg_values_supported"),
             code_challenge_methods_supported: document.list("code_challenge_methods_supported"),

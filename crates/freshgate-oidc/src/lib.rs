@@ -9,6 +9,7 @@ mod authorization;
 mod claims;
 mod client_auth;
 mod discovery;
+mod dpop;
 mod json;
 mod jwk;
 mod jws;
@@ -23,12 +24,17 @@ mod token_request;
 mod userinfo;
 
 pub use authorization::{
-    AuthorizationError, AuthorizationRequest, AuthorizedCode, CallbackError, CallbackParameters,
-    ExpectedCallback, IssuerParameter, MalformedCallback, Pkce, ReservedParameter,
+    AuthenticationDemands, AuthorizationError, AuthorizationParameters, AuthorizationRequest, AuthorizedCode,
+    CallbackError, CallbackParameters, ExpectedCallback, IssuerParameter, MalformedCallback, ParameterError,
+    Pkce, PushedAnswer, RequestUri, ResourceIndicator, parse_pushed_answer,
 };
 pub use claims::Claims;
-pub use client_auth::{ClientAuthMethod, ClientAuthentication, ClientSecret, NoUsableClientAuthentication};
+pub use client_auth::{
+    ClientAuthMethod, ClientAuthentication, ClientCredential, ClientKey, ClientKeyError, ClientProof,
+    NoUsableClientAuthentication, ProofContext,
+};
 pub use discovery::{ExpectedIssuer, Issuer, MetadataError, ProviderMetadata};
+pub use dpop::{DpopKey, DpopNonce, DpopProof, ExpectedTokenType};
 pub use jwk::{Jwk, JwkSet, JwkSetError, SkippedKey, WhySkipped};
 pub use jws::{AllowedAlgorithms, JwsError, SigningAlgorithm};
 pub use logout::{

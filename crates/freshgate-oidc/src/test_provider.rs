@@ -3,24 +3,22 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::{
-    rand::SystemRandom,
     rsa::KeySize,
-    signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair},
+    signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair},
 };
 use serde_json::{Value, json};
 
-use crate::{jwk::JwkSet, jws::SigningAlgorithm, secret::base64url};
+use crate::{
+    discovery::{ExpectedIssuer, Issuer, ProviderMetadata},
+    jwk::JwkSet,
+    jws::{KeyPair, SigningAlgorithm, ecdsa},
+    secret::base64url,
+};
 
 pub(crate) struct TestKey {
     pub(crate) key_id: &'static str,
     pub(crate) algorithm: SigningAlgorithm,
-    pair: Pair,
-}
-
-enum Pair {
-    Rsa(RsaKeyPair),
-    Ec(EcdsaKeyPair),
-    Ed(Ed25519KeyPair),
+    pair: KeyPair,
 }
 
 static RSA: LazyLock<TestKey> = LazyLock::new(|| TestKey::rsa("rsa", SigningAlgorithm::Rs256));
@@ -44,16 +42,14 @@ pub(crate) fn p256() -> &'static TestKey {
 
 impl TestKey {
     fn rsa(key_id: &'static str, algorithm: SigningAlgorithm) -> Self {
-        Self { key_id, algorithm, pair: Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()) }
+        let pair = KeyPair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()));
+        Self { key_id, algorithm, pair }
     }
 
     pub(crate) fn new(key_id: &'static str, algorithm: SigningAlgorithm) -> Self {
-        let ec = |signing| Pair::Ec(EcdsaKeyPair::generate(signing).unwrap());
-        let pair = match algorithm {
-            SigningAlgorithm::Es256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
-            SigningAlgorithm::Es384 => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-            SigningAlgorithm::Es512 => ec(&signature::ECDSA_P521_SHA512_FIXED_SIGNING),
-            SigningAlgorithm::EdDsa => Pair::Ed(Ed25519KeyPair::generate().unwrap()),
+        let pair = match (algorithm, ecdsa(algorithm)) {
+            (_, Some(curve)) => KeyPair::Ec(algorithm, EcdsaKeyPair::generate(curve).unwrap()),
+            (SigningAlgorithm::EdDsa, _) => KeyPair::Ed25519(Ed25519KeyPair::generate().unwrap()),
             _ => return Self::rsa(key_id, algorithm),
         };
         Self { key_id, algorithm, pair }
@@ -62,11 +58,11 @@ impl TestKey {
     /// Its public part, with `kid` and without `alg` and `use`.
     pub(crate) fn jwk(&self) -> Value {
         match &self.pair {
-            Pair::Rsa(pair) => {
+            KeyPair::Rsa(pair) => {
                 let [n, e] = rsa_numbers(pair.public_key().as_ref());
                 json!({"kty": "RSA", "kid": self.key_id, "n": base64url(n), "e": base64url(e)})
             }
-            Pair::Ec(pair) => {
+            KeyPair::Ec(_, pair) => {
                 let point = &pair.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
                 let curve = match x.len() {
@@ -76,7 +72,7 @@ impl TestKey {
                 };
                 json!({"kty": "EC", "kid": self.key_id, "crv": curve, "x": base64url(x), "y": base64url(y)})
             }
-            Pair::Ed(pair) => {
+            KeyPair::Ed25519(pair) => {
                 json!({"kty": "OKP", "kid": self.key_id, "crv": "Ed25519", "x": base64url(pair.public_key().as_ref())})
             }
         }
@@ -94,26 +90,20 @@ impl TestKey {
     }
 
     pub(crate) fn signature_by(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Vec<u8> {
-        let random = SystemRandom::new();
-        match &self.pair {
-            Pair::Rsa(pair) => {
-                let encoding: &'static dyn signature::RsaEncoding = match algorithm {
-                    SigningAlgorithm::Rs256 => &signature::RSA_PKCS1_SHA256,
-                    SigningAlgorithm::Rs384 => &signature::RSA_PKCS1_SHA384,
-                    SigningAlgorithm::Rs512 => &signature::RSA_PKCS1_SHA512,
-                    SigningAlgorithm::Ps256 => &signature::RSA_PSS_SHA256,
-                    SigningAlgorithm::Ps384 => &signature::RSA_PSS_SHA384,
-                    SigningAlgorithm::Ps512 => &signature::RSA_PSS_SHA512,
-                    other => panic!("an RSA key does not sign {}", other.name()),
-                };
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(encoding, &random, message, &mut signature).unwrap();
-                signature
-            }
-            Pair::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
-            Pair::Ed(pair) => pair.sign(message).as_ref().to_vec(),
-        }
+        self.pair.sign(algorithm, message)
     }
+}
+
+/// Metadata with what every provider has, and nothing besides.
+pub(crate) fn metadata() -> ProviderMetadata {
+    let document = json!({
+        "issuer": "https://idp.example",
+        "authorization_endpoint": "https://idp.example/authorize",
+        "token_endpoint": "https://idp.example/token",
+        "jwks_uri": "https://idp.example/jwks",
+    });
+    let expected = ExpectedIssuer::Exactly(Issuer::new("https://idp.example"));
+    ProviderMetadata::parse(document.to_string().as_bytes(), &expected).unwrap()
 }
 
 /// A key set of these JWKs.

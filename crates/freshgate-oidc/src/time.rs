@@ -27,6 +27,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Whole seconds since the Unix epoch, rounded down: what a token says (RFC 7519 section 2).
+    pub const fn as_unix_seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
     /// Seconds since the Unix epoch, with the milliseconds as a fraction.
     #[expect(clippy::cast_precision_loss, reason = "exact for any date within 285,000 years")]
     pub fn as_unix_seconds_f64(self) -> f64 {

@@ -269,6 +269,30 @@ impl Failure {
         .caused_by(cause)
     }
 
+    pub(crate) fn prepared_login_over() -> Self {
+        Self::new(
+            Fault::Browser,
+            StatusCode::BAD_REQUEST,
+            "prepared_login_over",
+            "This way to sign in is over",
+            "It is good for two minutes. Go back to the app and try again.",
+        )
+        .offering(WayOn::Start)
+        .caused_by("the prepared login has expired, or was not sealed here")
+    }
+
+    pub(crate) fn prepared_for_another() -> Self {
+        Self::new(
+            Fault::Browser,
+            StatusCode::BAD_REQUEST,
+            "prepared_for_another",
+            "This way to sign in is not yours",
+            "It was made for another browser, or you have signed in or out since. Go back to the app and try again.",
+        )
+        .offering(WayOn::Start)
+        .caused_by("the prepared login is for another session")
+    }
+
     pub(crate) fn too_large_for_a_cookie() -> Self {
         Self::new(
             Fault::Us,
@@ -343,7 +367,7 @@ impl From<LoginError> for Failure {
                 "You were signed out at the sign-in service while you signed in here. Sign in again to go on.",
             ),
             LoginError::Denied(error) => denied(&error.code),
-            LoginError::Parameter(_) => return Self::bad_request(error),
+            LoginError::UnmetAuthenticationRequirements { .. } => unmet_authentication_requirements(),
             LoginError::Rejected { .. } => Self::new(
                 Fault::Provider,
                 StatusCode::BAD_GATEWAY,
@@ -391,6 +415,7 @@ impl From<FrontChannelError> for Failure {
 fn denied(error: &str) -> Failure {
     match error {
         "server_error" | "temporarily_unavailable" => provider_unavailable(),
+        "unmet_authentication_requirements" => unmet_authentication_requirements(),
         "invalid_request"
         | "invalid_scope"
         | "unauthorized_client"
@@ -416,6 +441,19 @@ fn provider_unavailable() -> Failure {
         "The sign-in service does not answer",
         "Try again in a moment.",
     )
+}
+
+/// The code is that of OpenID Connect Core Error Code unmet_authentication_requirements 1.0.
+fn unmet_authentication_requirements() -> Failure {
+    Failure::new(
+        Fault::Browser,
+        StatusCode::FORBIDDEN,
+        "unmet_authentication_requirements",
+        "You need to sign in another way here",
+        "The sign-in service did not confirm that you signed in the way this app asks for. If you were signed in before, \
+         you still are.",
+    )
+    .offering(WayOn::Start)
 }
 
 fn provider_misconfigured() -> Failure {

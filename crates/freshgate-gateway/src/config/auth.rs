@@ -12,8 +12,8 @@ use super::{
     report::{Problem, Report},
     secrets::Secrets,
     setting::{
-        CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_FILE, COOKIE_SECRET, COOKIE_SECRET_FILE, EXPOSE_TOKENS,
-        Given, REDIRECT_URI, SCOPE, SERVER_METADATA_URL, Setting, Shown, Written, variable,
+        CLIENT_ID, CLIENT_KEY_FILE, CLIENT_SECRET, CLIENT_SECRET_FILE, COOKIE_SECRET, COOKIE_SECRET_FILE,
+        EXPOSE_TOKENS, Given, REDIRECT_URI, SCOPE, SERVER_METADATA_URL, Setting, Shown, Written, variable,
     },
     source::Place,
     suggest,
@@ -80,7 +80,7 @@ const INSTEAD_OF_METADATA: &[&str] = &[
 pub(super) fn read(
     secrets: &Secrets,
     environment: &Environment,
-    overrides: &dyn Fn(&str) -> Overrides,
+    overrides: &dyn Fn(&str, &mut Report) -> Overrides,
     report: &mut Report,
 ) -> Auth {
     let mut auth = Auth {
@@ -100,7 +100,7 @@ pub(super) fn read(
             }
         },
     };
-    let mut reading = Reading { environment, report, section: section.as_ref() };
+    let mut reading = Reading { environment, report, section: section.as_ref(), overrides };
     if section.is_none() {
         if secrets.unreadable {
             return auth;
@@ -115,9 +115,8 @@ pub(super) fn read(
     auth.cookie_secret = reading.cookie_secret();
     auth.exposed_tokens = reading.exposed_tokens();
     for draft in reading.drafts() {
-        let overrides = overrides(&draft.name);
         auth.described.push(draft.name.clone());
-        auth.providers.extend(provider::finish(draft, &overrides, reading.report));
+        auth.providers.extend(provider::finish(draft, reading.report));
     }
     auth
 }
@@ -137,7 +136,8 @@ pub(super) fn read_cookie_secret(
     if section.is_none() && secrets.unreadable {
         return None;
     }
-    Reading { environment, report, section: section.as_ref() }.cookie_secret()
+    let overrides = &|_: &str, _: &mut Report| Overrides::default();
+    Reading { environment, report, section: section.as_ref(), overrides }.cookie_secret()
 }
 
 /// A section of secrets.toml: `[auth]`, or `[auth.NAME]`.
@@ -151,11 +151,13 @@ struct Reading<'a> {
     environment: &'a Environment,
     report: &'a mut Report,
     section: Option<&'a Section<'a>>,
+    /// What freshgate.toml says of a provider.
+    overrides: &'a dyn Fn(&str, &mut Report) -> Overrides,
 }
 
 impl<'a> Reading<'a> {
     fn environment_names_a_provider(&self) -> bool {
-        [CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_FILE, SERVER_METADATA_URL]
+        [CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_FILE, CLIENT_KEY_FILE, SERVER_METADATA_URL]
             .iter()
             .any(|setting| self.environment.variable(setting.variable.unwrap_or_default()).is_some())
     }
@@ -377,13 +379,22 @@ impl<'a> Reading<'a> {
         {
             client_kwargs.scope = scope.split_whitespace().collect::<Vec<_>>().join(" ");
         }
-        let needs_secret = client_kwargs.auth_method != AuthMethod::Public;
+        let overrides = (self.overrides)(name, self.report);
+        let needs_secret = match client_kwargs.auth_method {
+            AuthMethod::Public => false,
+            AuthMethod::Key => {
+                self.key_is_there(name, &overrides);
+                false
+            }
+            AuthMethod::Automatic | AuthMethod::Secret(_) => overrides.client_key.file.is_none(),
+        };
         let mut draft = Draft {
             name: name.to_owned(),
             client_id: None,
             client_secret: None,
             server_metadata_url: None,
             client_kwargs,
+            overrides,
         };
         let metadata_url = "\"https://…/.well-known/openid-configuration\"";
         for (key, example, setting, file, slot, needed) in [
@@ -413,6 +424,18 @@ impl<'a> Reading<'a> {
             }
         }
         draft
+    }
+
+    /// Reports it if there is no key for `private_key_jwt`.
+    fn key_is_there(&mut self, provider: &str, overrides: &Overrides) {
+        if overrides.client_key.file.is_none() {
+            let problem = Problem::error(format!("`provider.{provider}.client_key_file` is missing"))
+                .note("`token_endpoint_auth_method` of client_kwargs is private_key_jwt")
+                .help(format!(
+                    "add to freshgate.toml, below [provider.{provider}]: client_key_file = \"client-key.pem\""
+                ));
+            self.report.add(problem);
+        }
     }
 
     fn warn_of_keys_elsewhere(&mut self, section: &Section<'_>) {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use freshgate_oidc::ClientAuthMethod;
+use freshgate_oidc::{AuthorizationParameters, ClientAuthMethod, ParameterError};
 
 use super::{
     item::{Entry, Item, Table, Value},
@@ -13,7 +13,7 @@ use super::{
 /// What `client_kwargs` and `authorize_params` of a provider say.
 pub(super) struct ClientKwargs {
     pub(super) scope: String,
-    pub(super) authorize_parameters: Vec<(String, String)>,
+    pub(super) authorize_parameters: AuthorizationParameters,
     pub(super) auth_method: AuthMethod,
     pub(super) ca_file: Option<(Given, PathBuf)>,
     pub(super) timeout: Option<Duration>,
@@ -26,6 +26,8 @@ pub(super) enum AuthMethod {
     Automatic,
     /// With the secret, this way.
     Secret(ClientAuthMethod),
+    /// With a key, which freshgate.toml names.
+    Key,
     /// Not at all: a public client.
     Public,
 }
@@ -33,19 +35,6 @@ pub(super) enum AuthMethod {
 /// What Streamlit asks for unless told otherwise.
 const DEFAULT_SCOPE: &str = "openid email profile";
 const DEFAULT_PROMPT: &str = "select_account";
-
-/// Parameters that freshgate sets itself, each time anew or as its configuration says elsewhere.
-const OURS: &[&str] = &[
-    "client_id",
-    "client_secret",
-    "code_challenge",
-    "code_verifier",
-    "nonce",
-    "redirect_uri",
-    "request",
-    "request_uri",
-    "state",
-];
 
 /// Settings of Streamlit's HTTP client that have no counterpart here.
 const OF_ANOTHER_CLIENT: &[&str] = &[
@@ -76,12 +65,17 @@ impl Default for ClientKwargs {
     fn default() -> Self {
         Self {
             scope: DEFAULT_SCOPE.to_owned(),
-            authorize_parameters: vec![("prompt".to_owned(), DEFAULT_PROMPT.to_owned())],
+            authorize_parameters: default_parameters(),
             auth_method: AuthMethod::Automatic,
             ca_file: None,
             timeout: None,
         }
     }
+}
+
+/// What is asked for besides unless told otherwise.
+pub(super) fn default_parameters() -> AuthorizationParameters {
+    AuthorizationParameters::of([("prompt", DEFAULT_PROMPT)]).expect("it is no parameter of the protocol")
 }
 
 /// Reads both tables of a provider. `name` is how to call the provider's section: `auth` or `auth.NAME`.
@@ -134,6 +128,7 @@ impl Reading<'_> {
                 let methods = [
                     ("client_secret_basic", AuthMethod::Secret(ClientAuthMethod::ClientSecretBasic)),
                     ("client_secret_post", AuthMethod::Secret(ClientAuthMethod::ClientSecretPost)),
+                    ("private_key_jwt", AuthMethod::Key),
                     ("none", AuthMethod::Public),
                 ];
                 self.kwargs.auth_method =
@@ -212,13 +207,6 @@ impl Reading<'_> {
 
     fn authorize_parameter(&mut self, table: &str, entry: &Entry) {
         let given = self.given(&format!("{table}.{}", entry.key), &entry.item);
-        if OURS.contains(&entry.key.as_str()) {
-            self.report.add(
-                Problem::warning(format!("`{}` has no effect", given.name))
-                    .at(&entry.key_place, "freshgate sets this itself"),
-            );
-            return;
-        }
         if entry.key == "scope" {
             return self.scope(&given);
         }
@@ -227,15 +215,24 @@ impl Reading<'_> {
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
             Value::Boolean(value) => value.to_string(),
+            Value::List(words) if words.iter().all(|word| word.as_text().is_some()) => {
+                words.iter().filter_map(Item::as_text).collect::<Vec<_>>().join(" ")
+            }
             _ => {
-                given.expected::<()>("a text or a number", self.report);
+                given.expected::<()>("a text, a number or a list of texts", self.report);
                 return;
             }
         };
-        self.kwargs.authorize_parameters.retain(|(key, _)| *key != entry.key);
         // `prompt = ""` leaves it to the provider.
-        if !text.is_empty() {
-            self.kwargs.authorize_parameters.push((entry.key.clone(), text));
+        match self.kwargs.authorize_parameters.set(&entry.key, &text) {
+            Ok(()) => {}
+            Err(ParameterError::Malformed { expected, .. }) => {
+                given.refuse::<()>(&format!("is not {expected}"), &format!("write {expected}"), self.report);
+            }
+            Err(_) => self.report.add(
+                Problem::warning(format!("`{}` has no effect", given.name))
+                    .at(&entry.key_place, "freshgate sets this itself"),
+            ),
         }
     }
 }

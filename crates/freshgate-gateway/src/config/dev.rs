@@ -8,16 +8,16 @@ use std::{
 
 use freshgate::{
     clock::Entropy,
-    provider::{OfflineAccess, ProviderConfig, Refreshing, TransportOptions},
+    provider::{ProviderConfig, TransportOptions},
     session::SessionPolicy,
 };
 use freshgate_devidp::{DevClient, DevProviderConfig, DevUser, Rotation};
-use freshgate_oidc::{ExpectedIssuer, Issuer};
+use freshgate_oidc::{ClientCredential, ExpectedIssuer, Issuer};
 use url::Url;
 
 use super::{
     Access, AppConfig, Config, ConfiguredProvider, ExposedTokens, KeysConfig, Limits, LogConfig,
-    PublicAddress, auth, basics,
+    PublicAddress, auth, basics, client_kwargs,
     environment::Environment,
     keys, listen,
     provider::DEFAULT_CLOCK_LEEWAY,
@@ -240,20 +240,14 @@ impl DevConfig {
                         "choose another loopback address for it, such as `--provider-listen 127.0.0.1:8520`",
                     )
             })?;
+        let secret = state_folder::kept_secret(&folder.join("client-secret"), entropy)?;
+        let secret = ClientCredential::Secret(secret);
         let provider = ProviderConfig {
-            name: auth::DEFAULT.to_owned(),
-            metadata_url,
             issuer: ExpectedIssuer::Exactly(Issuer::new(issuer)),
-            client_id: CLIENT_ID.to_owned(),
-            client_secret: Some(state_folder::kept_secret(&folder.join("client-secret"), entropy)?),
-            client_auth_method: None,
             scope: "openid email profile".to_owned(),
-            offline_access: OfflineAccess::IfListed,
-            authorize_parameters: vec![("prompt".to_owned(), "select_account".to_owned())],
-            userinfo: true,
-            trusted_audiences: Vec::new(),
+            authorize_parameters: client_kwargs::default_parameters(),
             clock_leeway: DEFAULT_CLOCK_LEEWAY,
-            refreshing: Refreshing::default(),
+            ..ProviderConfig::new(auth::DEFAULT, metadata_url, CLIENT_ID, secret)
         };
         Ok(Config {
             listen: self.listen,

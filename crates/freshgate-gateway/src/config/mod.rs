@@ -6,6 +6,7 @@
 
 mod access;
 mod auth;
+mod client_key;
 mod client_kwargs;
 mod dev;
 mod environment;

@@ -2,11 +2,14 @@
 
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
-use freshgate::provider::{LostAnswer, OfflineAccess, ProviderConfig, Refreshing, TransportOptions};
-use freshgate_oidc::{ExpectedIssuer, Issuer, Secret};
+use freshgate::provider::{
+    DpopUse, LostAnswer, OfflineAccess, ProviderConfig, PushedRequests, Refreshing, TransportOptions,
+};
+use freshgate_oidc::{ClientAuthMethod, ClientCredential, ExpectedIssuer, Issuer, Secret};
 use url::Url;
 
 use super::{
+    client_key::ClientKeySettings,
     client_kwargs::{AuthMethod, ClientKwargs},
     public_address::is_this_machine,
     report::{Problem, Report},
@@ -29,11 +32,15 @@ pub(super) struct Draft {
     pub(super) client_secret: Option<Given>,
     pub(super) server_metadata_url: Option<Given>,
     pub(super) client_kwargs: ClientKwargs,
+    pub(super) overrides: Overrides,
 }
 
 /// What `[provider.NAME]` says, all of it optional.
 #[derive(Default)]
 pub(super) struct Overrides {
+    pub(super) client_key: ClientKeySettings,
+    pub(super) par: Option<Given>,
+    pub(super) dpop: Option<Given>,
     pub(super) issuer: Option<Given>,
     pub(super) ca_file: Option<Given>,
     pub(super) timeout: Option<Given>,
@@ -52,16 +59,11 @@ pub(super) const DEFAULT_CLOCK_LEEWAY: Duration = Duration::from_secs(30);
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
 /// Checks what was given. `None` if something is missing (which its caller reported) or wrong.
-pub(super) fn finish(draft: Draft, overrides: &Overrides, report: &mut Report) -> Option<ConfiguredProvider> {
+pub(super) fn finish(draft: Draft, report: &mut Report) -> Option<ConfiguredProvider> {
+    let overrides = &draft.overrides;
     let client_id = draft.client_id.as_ref().and_then(|given| Some(given.text(report)?.trim().to_owned()));
-    let client_secret = match draft.client_kwargs.auth_method {
-        AuthMethod::Public => Some(None),
-        _ => draft
-            .client_secret
-            .as_ref()
-            .and_then(|given| given.text(report))
-            .map(|text| Some(Secret::new(text))),
-    };
+    let credential = credential(&draft, report);
+    let assertion_audience = overrides.client_key.audience(report);
     let issuer = overrides.issuer.as_ref().and_then(|given| issuer(given, report));
     let metadata_url =
         draft.server_metadata_url.as_ref().and_then(|given| metadata_url(given, issuer.is_some(), report));
@@ -72,6 +74,18 @@ pub(super) fn finish(draft: Draft, overrides: &Overrides, report: &mut Report) -
             ("always", OfflineAccess::Always),
             ("never", OfflineAccess::Never),
         ];
+        given.one_of(&choices, report)
+    });
+    let pushed_requests = overrides.par.as_ref().and_then(|given| {
+        let choices = [
+            ("auto", PushedRequests::IfRequired),
+            ("always", PushedRequests::Always),
+            ("never", PushedRequests::Never),
+        ];
+        given.one_of(&choices, report)
+    });
+    let dpop = overrides.dpop.as_ref().and_then(|given| {
+        let choices = [("auto", DpopUse::IfListed), ("always", DpopUse::Always), ("never", DpopUse::Never)];
         given.one_of(&choices, report)
     });
     let userinfo = overrides.userinfo.as_ref().and_then(|given| given.yes_or_no(report));
@@ -86,9 +100,13 @@ pub(super) fn finish(draft: Draft, overrides: &Overrides, report: &mut Report) -
             issuer: issuer.unwrap_or_else(|| ExpectedIssuer::OfMetadataUrl(metadata_url.clone())),
             metadata_url,
             client_id: client_id?,
-            client_secret: client_secret?,
+            credential: credential?,
+            assertion_audience,
+            pushed_requests: pushed_requests.unwrap_or_default(),
+            dpop: dpop.unwrap_or_default(),
             client_auth_method: match draft.client_kwargs.auth_method {
                 AuthMethod::Secret(method) => Some(method),
+                AuthMethod::Key => Some(ClientAuthMethod::PrivateKeyJwt),
                 AuthMethod::Automatic | AuthMethod::Public => None,
             },
             scope: draft.client_kwargs.scope,
@@ -101,6 +119,40 @@ pub(super) fn finish(draft: Draft, overrides: &Overrides, report: &mut Report) -
         },
         transport,
     })
+}
+
+/// What the gate proves itself with.
+fn credential(draft: &Draft, report: &mut Report) -> Option<ClientCredential> {
+    let method = draft.client_kwargs.auth_method;
+    if let Some(file) = &draft.overrides.client_key.file
+        && let AuthMethod::Secret(_) | AuthMethod::Public = method
+    {
+        report.add(
+            Problem::error(format!("`{}` has no effect", file.name))
+                .at(&file.item.place, "is a key")
+                .note("`token_endpoint_auth_method` of client_kwargs says that none is used")
+                .help("write private_key_jwt there, or remove one of them"),
+        );
+        return None;
+    }
+    let key = draft.overrides.client_key.key(report);
+    match method {
+        AuthMethod::Public => return Some(ClientCredential::Public),
+        AuthMethod::Automatic | AuthMethod::Secret(_) if draft.overrides.client_key.file.is_none() => {
+            let text = draft.client_secret.as_ref()?.text(report)?;
+            return Some(ClientCredential::Secret(Secret::new(text)));
+        }
+        _ => {}
+    }
+    if let (Some(_), Some(key), Some(secret)) = (&key, &draft.overrides.client_key.file, &draft.client_secret)
+    {
+        report.add(
+            Problem::worth_knowing(format!("`{}` is used instead of `{}`", key.name, secret.name))
+                .at(&key.item.place, "is used")
+                .beside(&secret.item.place, "is not used"),
+        );
+    }
+    key.map(ClientCredential::Key)
 }
 
 /// How tokens are refreshed: whether a refresh token is sent again after its answer was lost, and how many may ask at once.

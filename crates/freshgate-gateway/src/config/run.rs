@@ -10,6 +10,7 @@ use freshgate::session::SessionPolicy;
 
 use super::{
     AppConfig, Config, auth, basics,
+    client_key::ClientKeySettings,
     environment::Environment,
     keys, listen,
     provider::Overrides,
@@ -17,8 +18,8 @@ use super::{
     report::{Problem, Report},
     secrets::{self, Locations},
     setting::{
-        ABSOLUTE_LIFETIME, ACTIVE_FOR, ENDED_KEPT, Given, IDLE_TIMEOUT, LISTEN, MIN_VALIDITY, PUBLIC_URL,
-        REFRESH_AHEAD, SECRETS, Sources, Written,
+        ABSOLUTE_LIFETIME, ACTIVE_FOR, CLIENT_KEY_FILE, ENDED_KEPT, Given, IDLE_TIMEOUT, LISTEN,
+        MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD, SECRETS, Shown, Sources, Written, variable,
     },
     sources, state_folder,
     store_location::StoreLocation,
@@ -76,7 +77,8 @@ fn read(
 
     let secrets_files = secrets_files(&sources, &streamlit, &script_folder, environment, report);
     let secrets = secrets::read(&secrets_files, environment, report);
-    let auth = auth::read(&secrets, environment, &|provider| overrides(&sources, provider), report);
+    let auth =
+        auth::read(&secrets, environment, &|provider, report| overrides(&sources, provider, report), report);
     check_providers(&sources, &auth, report);
 
     let public_url = sources.find(PUBLIC_URL, report);
@@ -223,22 +225,29 @@ pub(super) fn session(sources: &Sources<'_>, report: &mut Report) -> SessionPoli
 }
 
 /// What `[provider.NAME]` says of a provider.
-pub(super) fn overrides(sources: &Sources<'_>, provider: &str) -> Overrides {
-    let Some(table) = sources.file.get("provider").and_then(|item| item.as_table()) else {
-        return Overrides::default();
-    };
-    let Some(table) = table.get(provider).and_then(|item| item.as_table()) else {
-        return Overrides::default();
-    };
+pub(super) fn overrides(sources: &Sources<'_>, provider: &str, report: &mut Report) -> Overrides {
+    let table = sources.file.get("provider").and_then(|item| item.as_table()?.get(provider)?.as_table());
     let given = |key: &str| {
         Some(Given {
             name: format!("provider.{provider}.{key}"),
-            item: table.get(key)?.clone(),
+            item: table?.get(key)?.clone(),
             written: Written::Toml,
             folder: sources.file_folder.clone(),
         })
     };
+    let in_environment = match CLIENT_KEY_FILE.variable {
+        Some(name) if provider == auth::DEFAULT => variable(sources.environment, name, Shown::Yes, report),
+        _ => None,
+    };
     Overrides {
+        client_key: ClientKeySettings {
+            file: in_environment.or_else(|| given("client_key_file")),
+            algorithm: given("client_key_algorithm"),
+            id: given("client_key_id"),
+            audience: given("assertion_audience"),
+        },
+        par: given("par"),
+        dpop: given("dpop"),
         issuer: given("issuer"),
         ca_file: given("ca_file"),
         timeout: given("timeout"),

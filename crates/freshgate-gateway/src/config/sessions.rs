@@ -77,7 +77,7 @@ fn read(
         let secrets = secrets::read(&files, environment, report);
         // What is missing or wrong there is in the way of signing in, and not of this.
         let mut unneeded = Report::default();
-        let overrides = |provider: &str| run::overrides(&sources, provider);
+        let overrides = |provider: &str, report: &mut Report| run::overrides(&sources, provider, report);
         providers = auth::read(&secrets, environment, &overrides, &mut unneeded).providers;
         auth::read_cookie_secret(&secrets, environment, report)
     };

@@ -87,6 +87,12 @@ settings! {
     ACCESS_CLAIMS = Setting::file_only("access.claims");
     UNVERIFIED_EMAIL = Setting::without_flag("access.unverified_email", "FRESHGATE_ACCESS_UNVERIFIED_EMAIL");
     ACCESS_RULE = Setting::file_only("access.rule");
+    CLIENT_KEY_FILE = Setting::without_flag("provider.NAME.client_key_file", "FRESHGATE_CLIENT_KEY_FILE");
+    CLIENT_KEY_ALGORITHM = Setting::file_only("provider.NAME.client_key_algorithm");
+    CLIENT_KEY_ID = Setting::file_only("provider.NAME.client_key_id");
+    ASSERTION_AUDIENCE = Setting::file_only("provider.NAME.assertion_audience");
+    PAR = Setting::file_only("provider.NAME.par");
+    DPOP = Setting::file_only("provider.NAME.dpop");
     ISSUER = Setting::file_only("provider.NAME.issuer");
     CA_FILE = Setting::file_only("provider.NAME.ca_file");
     TIMEOUT = Setting::file_only("provider.NAME.timeout");

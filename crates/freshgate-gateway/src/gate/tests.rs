@@ -1,12 +1,12 @@
 //! What people read when the parts cannot be put together: of real failures, not of made-up ones.
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use freshgate::provider::{OfflineAccess, ProviderConfig, Refreshing, TransportOptions};
+use freshgate::provider::{ProviderConfig, TransportOptions};
 use freshgate_devidp::{
     DevClient, DevProvider, DevProviderConfig, RunningProvider, Scripting, SigningAlgorithm,
 };
-use freshgate_oidc::ExpectedIssuer;
+use freshgate_oidc::ClientCredential;
 use serde_json::{Value, json};
 
 use super::*;
@@ -76,21 +76,9 @@ async fn provider() -> RunningProvider {
 /// A provider whose metadata is said to be there.
 fn configured(metadata_url: &str) -> ConfiguredProvider {
     let metadata_url = Url::parse(metadata_url).unwrap();
-    let provider = ProviderConfig {
-        name: "work".to_owned(),
-        issuer: ExpectedIssuer::OfMetadataUrl(metadata_url.clone()),
-        metadata_url,
-        client_id: "app".to_owned(),
-        client_secret: Some(Secret::new("client secret")),
-        client_auth_method: None,
-        scope: "openid".to_owned(),
-        offline_access: OfflineAccess::IfListed,
-        authorize_parameters: Vec::new(),
-        userinfo: true,
-        trusted_audiences: Vec::new(),
-        clock_leeway: Duration::from_secs(60),
-        refreshing: Refreshing::default(),
-    };
+    let secret = ClientCredential::Secret(Secret::new("client secret"));
+    let scope = "openid".to_owned();
+    let provider = ProviderConfig { scope, ..ProviderConfig::new("work", metadata_url, "app", secret) };
     ConfiguredProvider { provider, transport: TransportOptions::default() }
 }
 
@@ -125,7 +113,7 @@ async fn providers_that_cannot_be_used() {
     let elsewhere = configured(&format!("{issuer}/realm/.well-known/openid-configuration"));
     let by_name = running.metadata_url().replace("127.0.0.1", "localhost");
     let mut wrong_secret = good.clone();
-    wrong_secret.provider.client_secret = Some(Secret::new("hunter2"));
+    wrong_secret.provider.credential = ClientCredential::Secret(Secret::new("hunter2"));
     let metadata = |action: Value| Some(json!({"endpoint": "discovery", "times": 1, "action": action}));
     for (name, configured, rule) in [
         ("provider_is_not_there", elsewhere, None),

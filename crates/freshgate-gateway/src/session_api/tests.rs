@@ -11,8 +11,7 @@ use freshgate::{
     engine::{EngineParts, LoginRequest},
     keyring::Keyring,
     provider::{
-        HttpTransport, OfflineAccess, Provider, ProviderAnswer, ProviderConfig, ProviderRequest, Refreshing,
-        Transport, TransportOptions,
+        HttpTransport, Provider, ProviderAnswer, ProviderConfig, ProviderRequest, Transport, TransportOptions,
     },
     session::SessionPolicy,
     store::SqliteStore,
@@ -20,7 +19,7 @@ use freshgate::{
 use freshgate_devidp::{
     DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider, Scripting, SigningAlgorithm,
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer};
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters, ClientCredential};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
@@ -73,20 +72,11 @@ impl World {
     /// A gate on the store that has read nothing of it yet, and knows of no trouble at the provider.
     fn api(&self) -> Api {
         let metadata_url = Url::parse(&self.provider.metadata_url()).unwrap();
+        let secret = ClientCredential::Secret(Secret::new("client secret"));
         let provider = ProviderConfig {
-            name: "default".to_owned(),
-            issuer: ExpectedIssuer::OfMetadataUrl(metadata_url.clone()),
-            metadata_url,
-            client_id: "app".to_owned(),
-            client_secret: Some(Secret::new("client secret")),
-            client_auth_method: None,
             scope: "openid email".to_owned(),
-            offline_access: OfflineAccess::IfListed,
-            authorize_parameters: vec![("auto_login".to_owned(), "ada".to_owned())],
-            userinfo: true,
-            trusted_audiences: Vec::new(),
-            clock_leeway: Duration::from_secs(60),
-            refreshing: Refreshing::default(),
+            authorize_parameters: AuthorizationParameters::of([("auto_login", "ada")]).unwrap(),
+            ..ProviderConfig::new("default", metadata_url, "app", secret)
         };
         let transport = Arc::new(HttpTransport::new(&TransportOptions::default()).unwrap());
         let engine = Engine::new(EngineParts {
@@ -141,7 +131,7 @@ impl Api {
             provider: "default".to_owned(),
             redirect_uri: Url::parse(CALLBACK).unwrap(),
             next: "/".to_owned(),
-            parameters: Vec::new(),
+            parameters: AuthorizationParameters::default(),
         };
         let started = self.engine.begin_login(request).await.unwrap();
         let sent_back =
@@ -163,13 +153,25 @@ impl Api {
         self.ask(method, target, &[(SESSION_HEADER, &key.to_string())]).await
     }
 
+    async fn post_about(&self, key: SessionKey, target: &str, body: &Value) -> Answered {
+        let (bearer, key) = (format!("Bearer {SECRET}"), key.to_string());
+        let headers = [
+            ("authorization", &*bearer),
+            (SESSION_HEADER, &*key),
+            (header::CONTENT_TYPE.as_str(), "application/json"),
+        ];
+        Answered::of(self.respond_to("POST", target, &headers, Body::from(body.to_string())).await).await
+    }
+
     async fn ask_as_it_is(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answered {
-        let response = self.respond(method, target, headers).await;
-        let (status, body) = (response.status(), response.into_body().collect().await.unwrap().to_bytes());
-        Answered { status, body }
+        Answered::of(self.respond(method, target, headers).await).await
     }
 
     async fn respond(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+        self.respond_to(method, target, headers, Body::empty()).await
+    }
+
+    async fn respond_to(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Response {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -178,8 +180,9 @@ impl Api {
             engine: self.engine.clone(),
             upstream_secret: Arc::new(Secret::new(SECRET)),
             expose_tokens: self.expose_tokens,
+            login_path: "/auth/login".to_owned(),
         };
-        api.into_router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+        api.into_router().oneshot(request.body(body).unwrap()).await.unwrap()
     }
 
     async fn events(&self) -> Events {
@@ -196,6 +199,11 @@ struct Answered {
 }
 
 impl Answered {
+    async fn of(response: Response) -> Self {
+        let (status, body) = (response.status(), response.into_body().collect().await.unwrap().to_bytes());
+        Self { status, body }
+    }
+
     #[track_caller]
     fn document(&self) -> Value {
         let document = serde_json::from_slice(&self.body).unwrap();
@@ -486,6 +494,21 @@ async fn every_refusal_is_the_documented_one() {
         let headers = [(SESSION_HEADER, &*key.to_string()), ("freshgate-timeout", timeout)];
         api.ask(method, target, &headers).await.assert_is(when, &format!("{when} {method} {target}"));
         api.engine.finish().await;
+        shown.push(when);
+    }
+    for (when, target, body) in [
+        ("parameter", "/v1/login", json!({"provider": "default", "parameters": {"state": "x"}})),
+        ("provider", "/v1/login", json!({"provider": "nobody"})),
+        (
+            "not_exposed",
+            "/v1/session/authorization",
+            json!({"method": "GET", "url": "https://api.example.com"}),
+        ),
+    ] {
+        let mut api = world.api();
+        let key = api.sign_in().await;
+        api.expose_tokens = ExposedTokens::default();
+        api.post_about(key, target, &body).await.assert_is(when, target);
         shown.push(when);
     }
     // Ending what has ended, or was never there, is no failure: it is over.

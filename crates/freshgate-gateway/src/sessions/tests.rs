@@ -11,7 +11,7 @@ use freshgate::{
     session::{EndReason, SessionKey},
     store::{Store, Tombstone},
 };
-use freshgate_oidc::{Secret, Timestamp};
+use freshgate_oidc::{ClientCredential, Secret, Timestamp};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -72,11 +72,12 @@ impl World {
     /// Ends a session, with a configuration that describes the provider.
     async fn end_there_too(&self, key: SessionKey) -> String {
         let provider = &self.config.providers[0].provider;
+        let ClientCredential::Secret(secret) = &provider.credential else { panic!("it has a secret") };
         let secrets = format!(
             "[auth]\ncookie_secret = '{}'\nclient_id = '{}'\nclient_secret = '{}'\nserver_metadata_url = '{}'\n",
             self.config.cookie_secret.expose(),
             provider.client_id,
-            provider.client_secret.as_ref().unwrap().expose(),
+            secret.expose(),
             provider.metadata_url,
         );
         let folder = self.folder.path().join(".streamlit");

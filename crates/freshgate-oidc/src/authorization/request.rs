@@ -2,9 +2,10 @@
 
 use url::Url;
 
+use super::{AuthenticationDemands, AuthorizationParameters};
 use crate::{
     discovery::ProviderMetadata,
-    operator_text::one_line,
+    dpop::DpopKey,
     secret::{Secret, base64url, sha256},
 };
 
@@ -31,36 +32,11 @@ impl Pkce {
     }
 }
 
-/// What only this crate sets in an authorization request. A second `scope` is as bad as a second `state`.
-const PROTOCOL_PARAMETERS: &[&str] = &[
-    "response_type",
-    "response_mode",
-    "client_id",
-    "redirect_uri",
-    "scope",
-    "state",
-    "nonce",
-    "code_challenge",
-    "code_challenge_method",
-    "request",
-    "request_uri",
-    "registration",
-    "dpop_jkt",
-];
-
 /// A request for a user to sign in: code flow, with state, nonce and a proof key, always.
 #[derive(Clone, Debug)]
 pub struct AuthorizationRequest {
-    endpoint: Url,
-    parameters: Vec<(String, Secret)>,
-}
-
-/// A parameter that the protocol sets was to be set from outside.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the authorization parameter `{name}` cannot be configured")]
-pub struct ReservedParameter {
-    /// Its name.
-    pub name: String,
+    pub(super) endpoint: Url,
+    pub(super) parameters: Vec<(String, Secret)>,
 }
 
 impl AuthorizationRequest {
@@ -95,25 +71,28 @@ impl AuthorizationRequest {
         }
     }
 
-    /// Sets `prompt` (Core section 3.1.2.1), such as `login`, `consent` or `none`.
+    /// Adds what is asked for besides. (Its scope is the caller's to put among the scopes.)
     #[must_use]
-    pub fn prompt(mut self, prompt: &str) -> Self {
-        self.set("prompt", prompt);
+    pub fn with_parameters(mut self, parameters: &AuthorizationParameters) -> Self {
+        for resource in parameters.resources() {
+            self.parameters.push(("resource".to_owned(), Secret::new(resource.as_str())));
+        }
+        for (name, value) in parameters.others() {
+            self.parameters.push((name.to_owned(), Secret::new(value)));
+        }
         self
     }
 
-    /// Sets a parameter that is not the protocol's, such as `audience` or `login_hint`; the last value counts.
-    pub fn with_parameter(mut self, name: &str, value: &str) -> Result<Self, ReservedParameter> {
-        if Self::is_reserved(name) {
-            return Err(ReservedParameter { name: one_line(name, 60) });
-        }
-        self.set(name, value);
-        Ok(self)
+    /// Has the code, and what it is exchanged for, bound to this key (RFC 9449 section 10).
+    #[must_use]
+    pub fn bound_to(mut self, key: &DpopKey) -> Self {
+        self.parameters.push(("dpop_jkt".to_owned(), Secret::new(key.thumbprint())));
+        self
     }
 
-    /// Whether [`with_parameter`](Self::with_parameter) refuses this name.
-    pub fn is_reserved(name: &str) -> bool {
-        PROTOCOL_PARAMETERS.contains(&name)
+    /// What it demands of the user's authentication.
+    pub fn demands(&self) -> AuthenticationDemands {
+        AuthenticationDemands::of(&self.parameters)
     }
 
     /// Where to send the browser. The address holds state and nonce: it belongs in a `Location` header, not in a log.
@@ -133,11 +112,6 @@ impl AuthorizationRequest {
             .extend_pairs(kept)
             .extend_pairs(self.parameters.iter().map(|(name, value)| (name, value.expose())));
         url
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        self.parameters.retain(|(own, _)| own != name);
-        self.parameters.push((name.to_owned(), Secret::new(value)));
     }
 }
 
@@ -169,6 +143,10 @@ mod tests {
             &Secret::new("the nonce"),
             &Pkce::from_verifier(Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")),
         )
+    }
+
+    fn parameters(pairs: &[(&str, &str)]) -> AuthorizationParameters {
+        AuthorizationParameters::of(pairs.iter().copied()).unwrap()
     }
 
     fn pairs(url: &Url) -> BTreeMap<String, String> {
@@ -212,7 +190,7 @@ mod tests {
     #[test]
     fn the_endpoints_own_query_stays_but_overrides_nothing() {
         let endpoint = "https://idp.example/authorize?policy=a%20b&state=evil&prompt=none#fragment";
-        let url = request(endpoint, &[]).prompt("login").to_url();
+        let url = request(endpoint, &[]).with_parameters(&parameters(&[("prompt", "login")])).to_url();
         let pairs = pairs(&url);
         assert_eq!(pairs["policy"], "a b");
         assert_eq!(pairs["state"], "the state");
@@ -221,20 +199,38 @@ mod tests {
     }
 
     #[test]
-    fn other_parameters_can_be_set_and_those_of_the_protocol_cannot() {
-        let url = request("https://idp.example/authorize", &[])
-            .with_parameter("audience", "https://api.example/?a=1&b=2")
-            .and_then(|request| request.with_parameter("prompt", "none"))
-            .and_then(|request| request.with_parameter("prompt", "consent"))
-            .unwrap()
-            .to_url();
-        let pairs = pairs(&url);
+    fn what_is_asked_for_besides_is_sent_and_demanded() {
+        let besides = parameters(&[
+            ("audience", "https://api.example/?a=1&b=2"),
+            ("acr_values", "mfa"),
+            ("max_age", "0"),
+            ("prompt", ""),
+            ("scope", "ignored here"),
+        ]);
+        let request = request("https://idp.example/authorize", &["email"]).with_parameters(&besides);
+        let pairs = pairs(&request.to_url());
         assert_eq!(pairs["audience"], "https://api.example/?a=1&b=2");
-        assert_eq!(pairs["prompt"], "consent");
-        for name in PROTOCOL_PARAMETERS.iter().copied() {
-            let error = request("https://idp.example/authorize", &[]).with_parameter(name, "x").unwrap_err();
-            assert_eq!(error, ReservedParameter { name: name.to_owned() });
-        }
+        assert_eq!(pairs["scope"], "openid email");
+        assert!(!pairs.contains_key("prompt"));
+        let demands = AuthenticationDemands { acr: vec!["mfa".to_owned()], max_age: Some(0) };
+        assert_eq!(request.demands(), demands);
+    }
+
+    #[test]
+    fn a_request_is_bound_to_a_key_by_its_thumbprint() {
+        let key = DpopKey::from_seed(crate::jws::SigningAlgorithm::Es256, &[7; 32]).unwrap();
+        let url = request("https://idp.example/authorize", &[]).bound_to(&key).to_url();
+        assert_eq!(pairs(&url)["dpop_jkt"], key.thumbprint());
+    }
+
+    #[test]
+    fn each_resource_is_a_parameter_of_its_own() {
+        let resources = parameters(&[("resource", "https://a.example urn:b")]);
+        let request = request("https://idp.example/authorize?resource=x", &[]).with_parameters(&resources);
+        let url = request.to_url();
+        let sent: Vec<_> = url.query_pairs().filter(|(name, _)| name == "resource").collect();
+        let values: Vec<&str> = sent.iter().map(|(_, value)| &**value).collect();
+        assert_eq!(values, ["https://a.example", "urn:b"]);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! `docs/decisions/0001-jws.md` says why this is a module of our own.
 
 mod algorithm;
+mod signing;
 #[cfg(test)]
 mod tests;
 
 pub use algorithm::{AllowedAlgorithms, SigningAlgorithm};
+pub(crate) use signing::{CURVES, KeyPair, ecdsa};
 
 use serde_json::{Map, Value};
 

@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::RawIdToken;
-use crate::{operator_text::free_text, secret::Secret, time::Timestamp};
+use crate::{dpop::ExpectedTokenType, operator_text::free_text, secret::Secret, time::Timestamp};
 
 /// More than this is no token answer.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -39,12 +39,26 @@ pub enum TokenAnswer {
     },
 }
 
+impl TokenAnswer {
+    /// The same answer, if its access token is of an expected type; else one that cannot be used.
+    #[must_use]
+    pub fn expecting(self, expected: ExpectedTokenType) -> Self {
+        match self {
+            Self::Granted(grant) if !expected.includes(&grant.token_type) => {
+                Self::Malformed { what: WhyMalformed::OtherTokenType, refresh_token: grant.refresh_token }
+            }
+            other => other,
+        }
+    }
+}
+
 /// What a token endpoint granted.
 #[derive(Debug)]
 pub struct TokenGrant {
     /// The access token. Visible ASCII, so it can stand in a header.
     pub access_token: Secret,
-    /// `Bearer` or `DPoP`, spelled so whatever the case of the answer.
+    /// `Bearer` or `DPoP`, spelled so whatever the case of the answer. Whether it is the one that was asked for,
+    /// [`expecting`](TokenAnswer::expecting) says.
     pub token_type: String,
     /// How long the access token lives, if the answer says so.
     pub expires_in: Option<Duration>,
@@ -56,7 +70,7 @@ pub struct TokenGrant {
     pub scope: Option<String>,
 }
 
-/// What a token endpoint refused.
+/// What a token endpoint refused, or an endpoint for pushed authorization requests (RFC 9126 section 2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRefusal {
     /// The HTTP status.
@@ -70,13 +84,21 @@ pub struct TokenRefusal {
     pub kind: RefusalKind,
 }
 
+impl TokenRefusal {
+    /// Whether the same request may be sent again with the nonce that came along (RFC 9449 section 8): it was not looked
+    /// at.
+    pub fn wants_dpop_nonce(&self) -> bool {
+        self.code.as_deref() == Some("use_dpop_nonce")
+    }
+}
+
 /// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
     /// The code or refresh token is no longer good: the user must sign in again.
     InvalidGrant,
-    /// We are not known, or not allowed to do this: the operator must mend the configuration. Signing in again will not
-    /// help.
+    /// We are not known, or not allowed to do this, or do not prove what we must: the operator must mend the
+    /// configuration. Signing in again will not help.
     InvalidClient,
     /// Anything else. Some providers answer so to a refresh token that is no longer good.
     Other,
@@ -98,6 +120,9 @@ pub enum WhyMalformed {
     /// The access token is of a type that we cannot use (RFC 6749 section 7.1).
     #[error("the token answer's token type is neither Bearer nor DPoP")]
     TokenType,
+    /// It is bound to a key where we proved none, or to none where it must be (RFC 9449 section 5).
+    #[error("the token answer's token type is not the one that was asked for")]
+    OtherTokenType,
     /// The ID token is not text.
     #[error("the token answer's ID token is not text")]
     IdToken,
@@ -123,18 +148,34 @@ pub fn parse_token_answer(
     };
     match status {
         200..=299 => granted(status, content_type, body),
-        408 | 429 => unavailable(false),
+        _ => match refusal(status, body) {
+            Ok(refusal) => TokenAnswer::Refused(refusal),
+            Err(Unanswered { may_have_acted }) => unavailable(may_have_acted),
+        },
+    }
+}
+
+/// The request could not be answered now.
+pub(crate) struct Unanswered {
+    may_have_acted: bool,
+}
+
+/// What an answer other than success refuses.
+pub(crate) fn refusal(status: u16, body: &[u8]) -> Result<TokenRefusal, Unanswered> {
+    let unanswered = |may_have_acted| Err(Unanswered { may_have_acted });
+    match status {
+        408 | 429 => unanswered(false),
         400..=499 => match refused(status, body) {
             // Said of a moment, not of the request (RFC 6749 section 4.1.2.1, borrowed by some token endpoints).
-            TokenRefusal { code: Some(code), .. } if code == "temporarily_unavailable" => unavailable(false),
-            TokenRefusal { code: Some(code), .. } if code == "server_error" => unavailable(true),
-            refusal => TokenAnswer::Refused(refusal),
+            TokenRefusal { code: Some(code), .. } if code == "temporarily_unavailable" => unanswered(false),
+            TokenRefusal { code: Some(code), .. } if code == "server_error" => unanswered(true),
+            refusal => Ok(refusal),
         },
         // Failed midway (RFC 9110 section 15.6.1), or a gateway that did not see the provider's answer (15.6.3, 15.6.5; the
         // latter two are those of a gateway that many use).
-        500 | 502 | 504 | 520 | 524 => unavailable(true),
+        500 | 502 | 504 | 520 | 524 => unanswered(true),
         // A redirect comes from something that stands before the provider, such as a maintenance page.
-        _ => unavailable(false),
+        _ => unanswered(false),
     }
 }
 
@@ -185,6 +226,8 @@ fn refused(status: u16, body: &[u8]) -> TokenRefusal {
         Some("invalid_client" | "unauthorized_client" | "unsupported_grant_type") => {
             RefusalKind::InvalidClient
         }
+        // RFC 9449 sections 5 and 8: said of the proof, or of its absence, and not of the token.
+        Some("invalid_dpop_proof" | "use_dpop_nonce") => RefusalKind::InvalidClient,
         None if status == 401 => RefusalKind::InvalidClient,
         _ => RefusalKind::Other,
     };

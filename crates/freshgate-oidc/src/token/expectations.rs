@@ -81,5 +81,11 @@ pub enum MaxAuthenticationAge {
     /// As old as it may be.
     Unlimited,
     /// As old as the `max_age` that was sent. The token must then say when it was.
-    AtMost(Duration),
+    AtMost {
+        /// That age.
+        age: Duration,
+        /// When it was sent. What the user does afterwards, such as to read what is to be consented to, makes no
+        /// authentication too old.
+        sent_at: Timestamp,
+    },
 }

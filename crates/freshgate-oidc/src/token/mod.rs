@@ -8,6 +8,7 @@ mod expectations;
 mod refresh;
 mod verify;
 
+pub(crate) use answer::refusal;
 pub use answer::{RefusalKind, TokenAnswer, TokenGrant, TokenRefusal, WhyMalformed, parse_token_answer};
 pub use expectations::{AccessTokenBinding, ExpectedNonce, IdTokenExpectations, MaxAuthenticationAge};
 pub use refresh::{OriginalIdentity, RefreshExpectations, RefreshedIdTokenError, verify_refreshed};

@@ -308,7 +308,7 @@ fn the_authentication_context_is_as_requested(
     }
 }
 
-/// Rule 13.
+/// Rule 13. A date in the future is none of an authentication.
 fn the_authentication_is_recent_enough(
     token: &Candidate,
     _: &JwkSet,
@@ -316,8 +316,12 @@ fn the_authentication_is_recent_enough(
 ) -> Result<(), IdTokenError> {
     match (expect.max_age, claims::auth_time(&token.claims)) {
         (MaxAuthenticationAge::Unlimited, _) => Ok(()),
-        (MaxAuthenticationAge::AtMost(age), Some(at)) if expect.now <= at + age + expect.leeway => Ok(()),
-        (MaxAuthenticationAge::AtMost(_), _) => Err(IdTokenError::AuthenticationTooOld),
+        (MaxAuthenticationAge::AtMost { age, sent_at }, Some(at))
+            if sent_at <= at + age + expect.leeway && at <= expect.now + expect.leeway =>
+        {
+            Ok(())
+        }
+        (MaxAuthenticationAge::AtMost { .. }, _) => Err(IdTokenError::AuthenticationTooOld),
     }
 }
 

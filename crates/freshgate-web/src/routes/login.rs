@@ -1,11 +1,13 @@
 //! GET `/auth/login`: sends the browser to the provider.
 
-use freshgate::engine::LoginRequest;
+use freshgate::engine::{LoginRequest, PreparedLogin};
+use freshgate_oidc::AuthorizationParameters;
 use http::request::Parts;
 use url::form_urlencoded;
 
 use super::{Routes, Session};
 use crate::{
+    cookies::Offered,
     failure::{Failure, WayOn},
     next::Next,
     origin::Referer,
@@ -19,6 +21,8 @@ use crate::{
 struct Query {
     provider: Option<String>,
     next: Option<String>,
+    /// A login that the app has prepared.
+    prepared: Option<String>,
     /// Set by ourselves on the way to the public host, so that we go there once: a proxy in front of us that rewrites
     /// `Host` would have us go there forever.
     moved: bool,
@@ -33,6 +37,7 @@ impl Query {
             let slot = match &*name {
                 "provider" => &mut parsed.provider,
                 "next" => &mut parsed.next,
+                "prepared" => &mut parsed.prepared,
                 "moved" => {
                     parsed.moved = true;
                     continue;
@@ -62,14 +67,23 @@ impl Routes {
             // Signing in would change nothing: the browser would go on to send both.
             return Err(Failure::conflicting_sessions());
         }
-        let provider = self.named_provider(query.provider)?;
-        let try_again = WayOn::SignIn { provider: Some(provider.clone()), next: next.clone() };
-        let parameters = match self.engine.providers().find(|known| known.name() == provider) {
-            Some(provider) if query.switch_account => {
-                vec![("prompt".to_owned(), provider.account_prompt().await.to_owned())]
+        let (provider, parameters) = match &query.prepared {
+            Some(sealed) => {
+                let prepared = self.prepared_login(sealed, request).await?;
+                (prepared.provider, prepared.parameters)
             }
-            _ => Vec::new(),
+            None => {
+                let provider = self.named_provider(query.provider)?;
+                let known = self.engine.providers().find(|known| known.name() == provider);
+                let parameters = match known.filter(|_| query.switch_account) {
+                    Some(known) => AuthorizationParameters::of([("prompt", known.account_prompt().await)])
+                        .expect("the protocol does not need it for itself"),
+                    None => AuthorizationParameters::default(),
+                };
+                (provider, parameters)
+            }
         };
+        let try_again = WayOn::SignIn { provider: Some(provider.clone()), next: next.clone() };
         let login = LoginRequest {
             provider,
             redirect_uri: self.site.redirect_uri.clone(),
@@ -120,6 +134,9 @@ impl Routes {
         if let Some(provider) = &query.provider {
             pairs.append_pair("provider", provider);
         }
+        if let Some(prepared) = &query.prepared {
+            pairs.append_pair("prepared", prepared);
+        }
         if let Some(next) = next {
             pairs.append_pair("next", next.as_str());
         }
@@ -129,6 +146,20 @@ impl Routes {
         pairs.append_pair("moved", "1");
         drop(pairs);
         redirect(url.as_str())
+    }
+
+    /// What the app has prepared, if it was for this browser: the one with the session that it was prepared in, however that
+    /// stands by now, or, if it was prepared for somebody who is not signed in, one without an open session.
+    async fn prepared_login(&self, sealed: &str, request: &Parts) -> Result<PreparedLogin, Failure> {
+        let prepared = self.engine.open_prepared_login(sealed).ok_or_else(Failure::prepared_login_over)?;
+        let is_this_browsers = match prepared.session {
+            Some(key) => match self.site.cookies.session(&request.headers) {
+                Offered::WellFormed(id) => id.key() == key,
+                Offered::Nothing | Offered::Malformed | Offered::Conflicting => false,
+            },
+            None => !matches!(self.session(request).await?, Session::Open(_)),
+        };
+        if is_this_browsers { Ok(prepared) } else { Err(Failure::prepared_for_another()) }
     }
 
     /// The provider's name: as it is, or in a token that Streamlit signed.
@@ -154,7 +185,7 @@ mod tests {
             provider: provider.map(str::to_owned),
             next: next.map(str::to_owned),
             moved,
-            switch_account: false,
+            ..Query::default()
         };
         let switching = Query { switch_account: true, ..query(Some("google"), None, false) };
         let table = [
@@ -164,6 +195,10 @@ mod tests {
             ("provider=google&switch_account=1", Ok(switching)),
             ("moved=1&x=y", Ok(query(None, None, true))),
             ("next=%ff", Ok(query(None, Some("\u{fffd}"), false))),
+            ("prepared=s", Ok(Query { prepared: Some("s".into()), ..Query::default() })),
+            ("prepared=s&prepared=s", Err("a parameter comes twice")),
+            // What is asked of the provider is not for the address to say.
+            ("acr_values=x&scope=x&prompt=none&max_age=0&resource=x", Ok(Query::default())),
             ("provider=a&provider=b", Err("a parameter comes twice")),
             ("next=/a&n%65xt=/b", Err("a parameter comes twice")),
         ];

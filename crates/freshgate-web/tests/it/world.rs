@@ -19,7 +19,7 @@ use freshgate::{
     clock::{Clock, SystemClock, SystemEntropy},
     engine::EngineParts,
     keyring::Keyring,
-    provider::{HttpTransport, OfflineAccess, Provider, ProviderConfig, Refreshing, TransportOptions},
+    provider::{HttpTransport, Provider, ProviderConfig, TransportOptions},
     session::{EndReason, SessionKey, SessionPolicy},
     store::{
         Changes, Ended, EndedAt, Found, Inserted, Listed, MemoryStore, Note, Position, Replaced, Resealed,
@@ -27,7 +27,7 @@ use freshgate::{
     },
 };
 use freshgate_devidp::{DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider, Scripting};
-use freshgate_oidc::ExpectedIssuer;
+use freshgate_oidc::ClientCredential;
 use freshgate_web::{Admitted, Failure, Fault, Gate, GateConfig, GateLayer, Permit, Visitor};
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
@@ -60,6 +60,23 @@ impl World {
     }
 
     pub(crate) async fn with(origin: &str, configure: impl FnOnce(&mut GateConfig)) -> Self {
+        Self::set_up(origin, configure, |_| {}, |_| {}).await
+    }
+
+    /// The usual gate at a provider that is set up otherwise, on its own side and on ours.
+    pub(crate) async fn at(
+        provider: impl FnOnce(&mut DevProviderConfig),
+        client: impl Fn(&mut ProviderConfig),
+    ) -> Self {
+        Self::set_up(HTTPS, |_| {}, provider, client).await
+    }
+
+    async fn set_up(
+        origin: &str,
+        configure: impl FnOnce(&mut GateConfig),
+        provider_setup: impl FnOnce(&mut DevProviderConfig),
+        client_setup: impl Fn(&mut ProviderConfig),
+    ) -> Self {
         crate::log::start();
         let origin = Url::parse(origin).unwrap();
         let mut config = GateConfig::new(origin.clone());
@@ -80,13 +97,13 @@ impl World {
         }
         provider.scripting = Scripting::On;
         provider.users.extend([DevUser::named("alice"), DevUser::named("mallory")]);
-        provider.scripting = Scripting::On;
+        provider_setup(&mut provider);
         let provider = DevProvider::bind(provider).await.unwrap();
         let metadata_url = Url::parse(&provider.metadata_url()).unwrap();
 
         let clock = Arc::new(TestClock::default());
         let store = Arc::new(FlakyStore::default());
-        let engine = engine(&metadata_url, store.clone(), clock.clone());
+        let engine = engine(&metadata_url, store.clone(), clock.clone(), client_setup);
         let app = App::default();
         let gate = GateLayer::new(engine.clone(), config.clone()).unwrap().layer(app.clone());
         bridge.leads_to(gate.clone());
@@ -96,7 +113,7 @@ impl World {
     /// Another gate on the same store, as on another machine or after a restart.
     pub(crate) fn another_gate(&self) -> (Engine, Gate<App>) {
         let metadata_url = Url::parse(&self.provider.metadata_url()).unwrap();
-        let engine = engine(&metadata_url, self.store.clone(), self.clock.clone());
+        let engine = engine(&metadata_url, self.store.clone(), self.clock.clone(), |_| {});
         let gate = GateLayer::new(engine.clone(), self.config.clone()).unwrap().layer(self.app.clone());
         (engine, gate)
     }
@@ -169,6 +186,19 @@ impl World {
         answered.headers()[header::LOCATION].to_str().unwrap().to_owned()
     }
 
+    /// By what the gate proved itself at the token endpoint, request by request; of a provider that keeps a log.
+    pub(crate) async fn client_authentications(&self) -> Vec<String> {
+        let ways = self.provider_log().await.into_iter().map(|entry| entry["client_auth"].clone());
+        ways.filter_map(|way| way.as_str().map(str::to_owned)).collect()
+    }
+
+    /// The requests that reached the provider.
+    pub(crate) async fn provider_log(&self) -> Vec<serde_json::Value> {
+        let answered = client().get(format!("{}/_log", self.provider.issuer())).send().await.unwrap();
+        let log: serde_json::Value = serde_json::from_slice(&answered.bytes().await.unwrap()).unwrap();
+        log["entries"].as_array().unwrap().clone()
+    }
+
     /// Lets the provider sign the user out. Returns the address that it sends the browser to.
     pub(crate) async fn sign_out_at_provider(&self, end_session: &str) -> String {
         let answered = client().get(end_session).send().await.unwrap();
@@ -212,22 +242,19 @@ pub(crate) async fn script(provider: &RunningProvider, rule: serde_json::Value) 
     assert_eq!(answered.status(), StatusCode::CREATED, "{rule}");
 }
 
-fn engine(metadata_url: &Url, store: Arc<FlakyStore>, clock: Arc<TestClock>) -> Engine {
+fn engine(
+    metadata_url: &Url,
+    store: Arc<FlakyStore>,
+    clock: Arc<TestClock>,
+    client_setup: impl Fn(&mut ProviderConfig),
+) -> Engine {
     let transport = Arc::new(HttpTransport::new(&TransportOptions::default()).unwrap());
-    let described = |name: &str, client_id: &str, metadata_url: &Url| ProviderConfig {
-        name: name.to_owned(),
-        issuer: ExpectedIssuer::OfMetadataUrl(metadata_url.clone()),
-        metadata_url: metadata_url.clone(),
-        client_id: client_id.to_owned(),
-        client_secret: Some(Secret::new("client secret")),
-        client_auth_method: None,
-        scope: "openid profile email".to_owned(),
-        offline_access: OfflineAccess::IfListed,
-        authorize_parameters: Vec::new(),
-        userinfo: true,
-        trusted_audiences: Vec::new(),
-        clock_leeway: Duration::from_secs(60),
-        refreshing: Refreshing::default(),
+    let described = |name: &str, client_id: &str, metadata_url: &Url| {
+        let secret = ClientCredential::Secret(Secret::new("client secret"));
+        let mut config = ProviderConfig::new(name, metadata_url.clone(), client_id, secret);
+        config.scope = "openid profile email".to_owned();
+        client_setup(&mut config);
+        config
     };
     // Port 9 discards; nobody listens there.
     let nowhere = Url::parse("http://127.0.0.1:9/.well-known/openid-configuration").unwrap();

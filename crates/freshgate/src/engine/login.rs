@@ -3,8 +3,9 @@
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use freshgate_oidc::{
-    AuthorizationError, AuthorizationRequest, CallbackError, CallbackParameters, ExpectedCallback,
-    IssuerParameter, OriginalIdentity, Pkce, ReservedParameter, Secret, Timestamp, base64url, sha256,
+    AuthenticationDemands, AuthorizationError, AuthorizationParameters, AuthorizationRequest, CallbackError,
+    CallbackParameters, DpopKey, ExpectedCallback, IdTokenError, IssuerParameter, OriginalIdentity, Pkce,
+    ResourceIndicator, Secret, SigningAlgorithm, Timestamp, base64url, sha256,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -18,7 +19,10 @@ use super::{
 use crate::{
     counting,
     keyring::Purpose,
-    provider::{MetadataUnavailable, Provider, TokenOutcome, UserInfoFailure, VerifyError},
+    provider::{
+        MetadataUnavailable, NoDpopAlgorithm, Provider, PushError, TokenOutcome, UsableToken,
+        UserInfoFailure, VerifyError,
+    },
     sabotage::Sabotage,
     session::{EndReason, OpenSession, SessionId, TokenSet},
     store::StoreError,
@@ -37,8 +41,8 @@ pub struct LoginRequest {
     pub redirect_uri: Url,
     /// Where the user goes after that: a path of ours with its query, checked by the caller.
     pub next: String,
-    /// Parameters of this login alone, besides those configured.
-    pub parameters: Vec<(String, String)>,
+    /// What this login asks for besides, on top of what is configured.
+    pub parameters: AuthorizationParameters,
 }
 
 /// A login under way.
@@ -115,9 +119,15 @@ pub enum LoginError {
     /// While the user signed in, the provider said that the user, or the session there, is signed out.
     #[error("the provider told of a logout while the user signed in")]
     SignedOutMeanwhile,
-    /// A parameter of this login belongs to the protocol.
-    #[error("a parameter of this login cannot be set")]
-    Parameter(#[from] ReservedParameter),
+    /// The user did not authenticate as it was asked for (`acr_values`, `max_age`), or the provider does not say so.
+    #[error("the user did not authenticate at the provider {provider:?} as it was asked for")]
+    UnmetAuthenticationRequirements {
+        /// Its name.
+        provider: String,
+        /// The check.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The answer was refused by a check.
     #[error("the answer of the provider {provider:?} was refused")]
     Rejected {
@@ -141,6 +151,13 @@ struct Flow {
     verifier: Secret,
     redirect_uri: Url,
     next: String,
+    #[serde(default)]
+    demands: AuthenticationDemands,
+    #[serde(default)]
+    resources: Vec<ResourceIndicator>,
+    /// The key that the tokens are to be bound to.
+    #[serde(default)]
+    dpop_key: Option<Secret>,
     expires_at: Timestamp,
 }
 
@@ -159,39 +176,62 @@ struct FlowForm<'a> {
     verifier: &'a str,
     redirect_uri: &'a Url,
     next: &'a str,
+    demands: &'a AuthenticationDemands,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    resources: &'a [ResourceIndicator],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dpop_key: Option<&'a str>,
     expires_at: Timestamp,
 }
 
 impl Engine {
     /// Begins a login. Nothing is kept here: the flow travels with the browser, sealed.
     ///
-    /// Fails if the provider is not configured or its metadata cannot be had.
+    /// Fails if the provider is not configured, if its metadata cannot be had, or if the request must be left with it
+    /// beforehand and cannot be. Dropping the future is safe.
     pub async fn begin_login(&self, request: LoginRequest) -> Result<LoginStarted, LoginError> {
         let provider = self.provider(&request.provider)?;
         let metadata = provider.metadata().await.map_err(|error| provider_trouble(provider.name(), error))?;
-        let flow = Flow {
+        let config = provider.config();
+        let parameters = config.authorize_parameters.and(&request.parameters);
+        let dpop_key = match provider.dpop_algorithm(&metadata) {
+            Ok(algorithm) => algorithm.map(|algorithm| self.new_dpop_key(algorithm)),
+            Err(error) => return Err(no_dpop(provider.name(), error)),
+        };
+        let mut flow = Flow {
             provider: request.provider,
             state: self.0.entropy.token(),
             nonce: self.0.entropy.token(),
             verifier: self.0.entropy.token(),
             redirect_uri: request.redirect_uri,
             next: request.next,
+            demands: AuthenticationDemands::default(),
+            resources: parameters.resources().to_vec(),
+            dpop_key: dpop_key.as_ref().map(DpopKey::to_secret),
             expires_at: self.0.clock.now() + FLOW_LIFETIME,
         };
-        let config = provider.config();
         let mut authorize = AuthorizationRequest::new(
             &metadata,
             &config.client_id,
             &flow.redirect_uri,
-            &config.scopes_for(&metadata),
+            &config.scopes_for(&metadata, parameters.scope()),
             &flow.state,
             &flow.nonce,
             &Pkce::from_verifier(flow.verifier.clone()),
-        );
-        for (name, value) in config.authorize_parameters.iter().chain(&request.parameters) {
-            authorize = authorize.with_parameter(name, value)?;
+        )
+        .with_parameters(&parameters);
+        if let Some(key) = &dpop_key {
+            authorize = authorize.bound_to(key);
         }
-        let authorize = Secret::new(authorize.to_url());
+        flow.demands = authorize.demands();
+        let authorize = match config.pushes_requests(&metadata) {
+            false => authorize.to_url(),
+            true => {
+                let pushed = provider.push_authorization(&metadata, &authorize).await;
+                authorize.to_pushed_url(pushed.map_err(|error| push_trouble(provider.name(), error))?)
+            }
+        };
+        let authorize = Secret::new(authorize);
         let id = FlowId::of_state(&flow.state);
         let sealed_flow = self.seal_flow(&id, &flow);
         Ok(LoginStarted { authorize, flow: id, sealed_flow, lifetime: FLOW_LIFETIME })
@@ -230,8 +270,14 @@ impl Engine {
             error => rejected(Box::new(error)),
         })?;
 
+        let dpop_key = match &flow.dpop_key {
+            Some(key) => Some(DpopKey::parse(key).ok_or(LoginError::FlowUnknown)?),
+            None => None,
+        };
         let sent_at = self.0.clock.now();
-        let answer = provider.redeem_code(&code, &flow.verifier, &flow.redirect_uri).await;
+        let answer = provider
+            .redeem_code(&code, &flow.verifier, &flow.redirect_uri, &flow.resources, dpop_key.as_ref())
+            .await;
         let grant = match TokenOutcome::of(answer) {
             TokenOutcome::Granted(grant) => grant,
             TokenOutcome::Misconfigured(source) => {
@@ -247,13 +293,26 @@ impl Engine {
             }
         };
         let raw = grant.id_token.as_ref().ok_or_else(|| rejected("it holds no ID token".into()))?;
-        let id_token = provider.verify_login(raw, &flow.nonce, &grant.access_token).await.map_err(
-            |error| match error {
+        let asked_at = flow.begun_at();
+        let id_token = provider
+            .verify_login(raw, &flow.nonce, &grant.access_token, &flow.demands, asked_at)
+            .await
+            .map_err(|error| match error {
+                VerifyError::Rejected(
+                    error @ (IdTokenError::AuthenticationContext | IdTokenError::AuthenticationTooOld),
+                ) => LoginError::UnmetAuthenticationRequirements {
+                    provider: name.to_owned(),
+                    source: Box::new(error),
+                },
                 VerifyError::Rejected(error) => rejected(Box::new(error)),
                 error @ VerifyError::KeysUnavailable(_) => unavailable(Box::new(error)),
-            },
-        )?;
-        let userinfo = match provider.userinfo(&grant.access_token, id_token.subject()).await {
+            })?;
+        let token = UsableToken {
+            access_token: &grant.access_token,
+            token_type: &grant.token_type,
+            key: dpop_key.as_ref(),
+        };
+        let userinfo = match provider.userinfo(token, id_token.subject()).await {
             Ok(userinfo) => userinfo,
             Err(error @ UserInfoFailure::Rejected(_)) => return Err(rejected(Box::new(error))),
             Err(error) => {
@@ -286,6 +345,8 @@ impl Engine {
             userinfo,
             tokens: TokenSet::granted(&grant, Some(id_token.raw().clone()), sent_at),
             refresh_token: grant.refresh_token,
+            resources: flow.resources,
+            dpop_key,
             generation: 1,
             signed_in_at: now,
             ends_at: now + self.0.policy.absolute_lifetime,
@@ -302,7 +363,7 @@ impl Engine {
         });
         let record = self.0.sessions.insert(record).await?.ok_or(LoginError::FlowUnknown)?;
         // First kept, then looked up: a logout either finds the session or has left its mark.
-        let signed_out = self.signed_out_since(&record, provider, flow.begun_at()).await;
+        let signed_out = self.signed_out_since(&record, provider, asked_at).await;
         if !matches!(signed_out, Ok(false)) && !self.sabotaged(Sabotage::LogoutOvertaken) {
             self.end(record.key, EndReason::ProviderLogout).await?;
             return Err(signed_out.map_or_else(LoginError::Store, |_| LoginError::SignedOutMeanwhile));
@@ -310,6 +371,16 @@ impl Engine {
         counting::session_started(name);
         tracing::info!(session = %record.key.short(), provider = name, "signed in");
         Ok(LoginCompleted { id, session: OpenSession(record), next: flow.next })
+    }
+
+    /// A key for the tokens of one session.
+    fn new_dpop_key(&self, algorithm: SigningAlgorithm) -> DpopKey {
+        loop {
+            let seed = Zeroizing::new(self.random::<{ DpopKey::SEED_LENGTH }>());
+            if let Some(key) = DpopKey::from_seed(algorithm, &seed) {
+                return key;
+            }
+        }
     }
 
     fn provider(&self, name: &str) -> Result<&Arc<Provider>, LoginError> {
@@ -324,6 +395,9 @@ impl Engine {
             verifier: flow.verifier.expose(),
             redirect_uri: &flow.redirect_uri,
             next: &flow.next,
+            demands: &flow.demands,
+            resources: &flow.resources,
+            dpop_key: flow.dpop_key.as_ref().map(Secret::expose),
             expires_at: flow.expires_at,
         };
         let plain = Zeroizing::new(serde_json::to_vec(&form).expect("a flow has only string keys"));
@@ -349,5 +423,20 @@ fn provider_trouble(provider: &str, error: MetadataUnavailable) -> LoginError {
         LoginError::ProviderMisconfigured { provider, source: Box::new(error) }
     } else {
         LoginError::ProviderUnavailable { provider, source: Box::new(error) }
+    }
+}
+
+/// The same for a provider that takes no proofs that we can make.
+fn no_dpop(provider: &str, error: NoDpopAlgorithm) -> LoginError {
+    LoginError::ProviderMisconfigured { provider: provider.to_owned(), source: Box::new(error) }
+}
+
+/// The same for a request that could not be left with the provider.
+fn push_trouble(provider: &str, error: PushError) -> LoginError {
+    let provider = provider.to_owned();
+    if error.is_of_the_moment() {
+        LoginError::ProviderUnavailable { provider, source: Box::new(error) }
+    } else {
+        LoginError::ProviderMisconfigured { provider, source: Box::new(error) }
     }
 }

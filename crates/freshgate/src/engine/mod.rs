@@ -1,9 +1,10 @@
 //! The engine: opens sessions, signs in, refreshes and ends. Every surface (cookies, session API, operator) comes here.
 //!
-//! - `login.rs`: from a click to a session
+//! - `login.rs`: from a click to a session; `prepared.rs`: what an app asks for in one login
 //! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
 //! - `not_before.rs`: refresh tokens that are not good yet
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
+//! - `authorization.rs`: what an app's request to an API carries
 //! - `ending.rs`: the only way a session ends; `history.rs`: what an operator reads of it afterwards
 //! - `channels.rs`: logouts that a provider tells us of; `idle.rs`: sessions that nobody uses
 //! - `revoking.rs`: refresh tokens of ended sessions, taken back at the provider
@@ -14,6 +15,7 @@
 //! - `sessions.rs`: what all of them read and write; `record.rs`: what is written
 
 mod ahead;
+mod authorization;
 mod channels;
 mod ending;
 mod flights;
@@ -23,6 +25,7 @@ mod idle;
 mod login;
 mod neighbours;
 mod not_before;
+mod prepared;
 mod process;
 mod record;
 mod refresh;
@@ -36,10 +39,12 @@ use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use ahead::InUse;
+pub use authorization::ResourceAuthorization;
 pub use channels::{BackChannelError, FrontChannelError};
 pub use ending::ProviderLogout;
 pub use history::{HistoryEntry, HistoryEvent, Known, LiveFacts, SessionFacts, SessionReport};
 pub use login::{FLOW_LIFETIME, FlowId, LoginCompleted, LoginError, LoginRequest, LoginStarted};
+pub use prepared::{PrepareError, PreparedLogin};
 pub(crate) use record::Record;
 pub use refresh::{RefreshError, RefreshFailure, RefreshOutcome, TryLater};
 pub use revoking::RevocationCounts;
@@ -130,7 +135,7 @@ impl Engine {
     pub fn running_on(runner: Arc<dyn Tasks>, parts: EngineParts) -> Self {
         let EngineParts { store, keyring, clock, entropy, mut providers, policy } = parts;
         for provider in &mut providers {
-            provider.run_on(&runner);
+            provider.run_on(&runner, &entropy);
             // From the start, so that who watches it sees that nothing is wrong.
             counting::provider_left_alone(provider.name(), false);
         }

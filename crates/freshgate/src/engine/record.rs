@@ -2,14 +2,17 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use freshgate_oidc::{Claims, Issuer, OriginalIdentity, Secret, Timestamp, UserInfo, merge_claims, sha256};
+use freshgate_oidc::{
+    Claims, DpopKey, Issuer, OriginalIdentity, ResourceIndicator, Secret, Timestamp, UserInfo, merge_claims,
+    sha256,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{history::HistoryEntry, process::Process};
 use crate::{
-    provider::LostAnswer,
+    provider::{LostAnswer, UsableToken},
     session::{SessionKey, TokenSet},
     store::Index,
 };
@@ -34,6 +37,10 @@ pub(crate) struct Record {
     pub(crate) claims: Claims,
     pub(crate) tokens: TokenSet,
     pub(crate) refresh_token: Option<Secret>,
+    /// Where the access token is to be used (RFC 8707), as asked for at the login.
+    pub(crate) resources: Vec<ResourceIndicator>,
+    /// The key that its tokens are bound to, if they are bound.
+    pub(crate) dpop_key: Option<DpopKey>,
     pub(crate) generation: u64,
     pub(crate) signed_in_at: Timestamp,
     pub(crate) ends_at: Timestamp,
@@ -186,6 +193,18 @@ impl Record {
         userinfo.map_or_else(|| id_token.clone(), |userinfo| merge_claims(id_token, userinfo))
     }
 
+    /// The claims of a refreshed ID token. What says how the user signed in stays where the new token leaves it out: it is
+    /// still the same authentication (OpenID Connect Core, section 12.2).
+    pub(crate) fn renewed_claims(before: &Claims, renewed: &Claims) -> Claims {
+        let mut claims = renewed.clone();
+        for name in ["auth_time", "acr", "amr"] {
+            if let Some(value) = before.get(name).filter(|_| !renewed.contains_key(name)) {
+                claims.insert(name.to_owned(), value.clone());
+            }
+        }
+        claims
+    }
+
     /// Whether an app sees other claims in `later`. Those that every ID token has anew do not count.
     pub(crate) fn shows_otherwise(&self, later: &Self) -> bool {
         const EACH_TIME_NEW: [&str; 7] = ["exp", "iat", "nbf", "jti", "at_hash", "c_hash", "nonce"];
@@ -211,8 +230,18 @@ impl Record {
         }
     }
 
+    /// The access token, and what it takes to use it.
+    pub(crate) fn usable_token(&self) -> UsableToken<'_> {
+        UsableToken {
+            access_token: &self.tokens.access_token,
+            token_type: &self.tokens.token_type,
+            key: self.dpop_key.as_ref(),
+        }
+    }
+
     /// The plain bytes, to be sealed at once.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let dpop_key = self.dpop_key.as_ref().map(DpopKey::to_secret);
         let sealed_form = SealedForm {
             format: FORMAT,
             provider: &self.provider,
@@ -232,6 +261,8 @@ impl Record {
             obtained_at: self.tokens.obtained_at,
             expires_at: self.tokens.expires_at,
             refresh_token: self.refresh_token.as_ref().map(Secret::expose),
+            resources: &self.resources,
+            dpop_key: dpop_key.as_ref().map(Secret::expose),
             generation: self.generation,
             signed_in_at: self.signed_in_at,
             ends_at: self.ends_at,
@@ -273,6 +304,13 @@ impl Record {
                 expires_at: form.expires_at,
             },
             refresh_token: form.refresh_token,
+            resources: form.resources,
+            dpop_key: match form.dpop_key {
+                Some(key) => {
+                    Some(DpopKey::parse(&key).ok_or_else(|| serde::de::Error::custom("no DPoP key"))?)
+                }
+                None => None,
+            },
             generation: form.generation,
             signed_in_at: form.signed_in_at,
             ends_at: form.ends_at,
@@ -313,6 +351,10 @@ struct SealedForm<'a> {
     obtained_at: Timestamp,
     expires_at: Option<Timestamp>,
     refresh_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    resources: &'a [ResourceIndicator],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dpop_key: Option<&'a str>,
     generation: u64,
     signed_in_at: Timestamp,
     ends_at: Timestamp,
@@ -341,6 +383,10 @@ struct OpenedForm {
     obtained_at: Timestamp,
     expires_at: Option<Timestamp>,
     refresh_token: Option<Secret>,
+    #[serde(default)]
+    resources: Vec<ResourceIndicator>,
+    #[serde(default)]
+    dpop_key: Option<Secret>,
     generation: u64,
     signed_in_at: Timestamp,
     ends_at: Timestamp,
@@ -352,7 +398,28 @@ struct OpenedForm {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn how_the_user_signed_in_stays_until_it_is_said_otherwise() {
+        let claims = |json: Value| json.as_object().unwrap().clone();
+        let before = json!({"auth_time": 1, "acr": "mfa", "amr": ["otp"], "email": "old", "iat": 1});
+        for (renewed, expected) in [
+            (
+                json!({"email": "new", "iat": 2}),
+                json!({"auth_time": 1, "acr": "mfa", "amr": ["otp"], "email": "new", "iat": 2}),
+            ),
+            (
+                json!({"auth_time": 1, "acr": "pwd", "iat": 2}),
+                json!({"auth_time": 1, "acr": "pwd", "amr": ["otp"], "iat": 2}),
+            ),
+        ] {
+            let found = Record::renewed_claims(&claims(before.clone()), &claims(renewed));
+            assert_eq!(Value::from(found), expected);
+        }
+    }
 
     #[test]
     fn a_lease_whose_outcome_is_known_is_no_intent_any_more() {

@@ -38,7 +38,10 @@ use super::{
 use crate::{
     counting::{self, Wanted},
     freshness::{self, Freshness},
-    provider::{Connection, LostAnswer, NoTurn, Provider, TokenOutcome, Turn, UserInfoFailure, VerifyError},
+    provider::{
+        Asked, Connection, LostAnswer, NoTurn, Provider, TokenOutcome, Turn, UsableToken, UserInfoFailure,
+        VerifyError,
+    },
     sabotage::Sabotage,
     session::{EndReason, FreshSession, OpenSession, SessionKey, TokenSet},
     store::{Revision, StoreError, Tombstone},
@@ -795,7 +798,7 @@ impl Flight<'_> {
         mut held: Held,
         mut turn: Turn,
     ) -> Result<(Held, Timestamp, TokenOutcome), Diversion> {
-        let mut is_sent = false;
+        let (mut is_sent, mut nonce_sent) = (false, false);
         loop {
             if self.engine.0.stopping.is_cancelled() && !is_sent {
                 return Err(self.give_back(held).await);
@@ -815,7 +818,15 @@ impl Flight<'_> {
             let is_last =
                 !held.record.refresh.may_be_sent_again(lost_answer(provider, &held.record), sent_at);
             let connection = if is_last { Connection::New } else { Connection::Kept };
-            let outcome = TokenOutcome::of(provider.refresh(&refresh_token, connection).await);
+            let (resources, key) = (&held.record.resources, held.record.dpop_key.as_ref());
+            let outcome = match provider.refresh(&refresh_token, resources, key, connection).await {
+                // It was not looked at: to send it with the nonce is no second use of it. The lease is confirmed all the same.
+                Ok(Asked::NonceWanted(_)) if !nonce_sent => {
+                    nonce_sent = true;
+                    continue;
+                }
+                asked => TokenOutcome::of(asked.map(Asked::finally)),
+            };
             let TokenOutcome::Lost(error) = &outcome else {
                 turn.settle(outcome.verdict(), self.spread());
                 return Ok((held, sent_at, outcome));
@@ -956,21 +967,25 @@ impl Flight<'_> {
             Some(raw) => Some(provider.verify_refreshed(raw, &record.identity, &grant.access_token).await?),
             None => None,
         };
-        let (userinfo, userinfo_failure) =
-            match provider.userinfo(&grant.access_token, &record.identity.subject).await {
-                Ok(userinfo) => (userinfo, None),
-                Err(UserInfoFailure::Rejected(error @ UserInfoError::Subject)) => {
-                    return Err(Unverified::OtherIdentity(Box::new(error)));
-                }
-                Err(failure @ UserInfoFailure::Unavailable(_)) => (None, Some(failure)),
-                // The claims of the last answer are shown on: they are older than the request.
-                Err(failure) if record.userinfo.is_some() => (None, Some(failure)),
-                Err(failure) => {
-                    let error = &failure as &dyn Error;
-                    tracing::warn!(session = %self.key.short(), error, "refreshed without userinfo");
-                    (None, None)
-                }
-            };
+        let token = UsableToken {
+            access_token: &grant.access_token,
+            token_type: &grant.token_type,
+            key: record.dpop_key.as_ref(),
+        };
+        let (userinfo, userinfo_failure) = match provider.userinfo(token, &record.identity.subject).await {
+            Ok(userinfo) => (userinfo, None),
+            Err(UserInfoFailure::Rejected(error @ UserInfoError::Subject)) => {
+                return Err(Unverified::OtherIdentity(Box::new(error)));
+            }
+            Err(failure @ UserInfoFailure::Unavailable(_)) => (None, Some(failure)),
+            // The claims of the last answer are shown on: they are older than the request.
+            Err(failure) if record.userinfo.is_some() => (None, Some(failure)),
+            Err(failure) => {
+                let error = &failure as &dyn Error;
+                tracing::warn!(session = %self.key.short(), error, "refreshed without userinfo");
+                (None, None)
+            }
+        };
         Ok(Verified { grant, sent_at, id_token, userinfo, userinfo_failure })
     }
 
@@ -981,7 +996,8 @@ impl Flight<'_> {
         let held = self
             .write(held, Fence::Generation, Some(&entry), |record| {
                 if let Some(id_token) = &id_token {
-                    record.id_token_claims = id_token.claims().clone();
+                    record.id_token_claims =
+                        Record::renewed_claims(&record.id_token_claims, id_token.claims());
                     record.sid = id_token.session_id().map(str::to_owned).or_else(|| record.sid.take());
                 }
                 if userinfo.is_some() {

@@ -8,7 +8,7 @@ use freshgate_oidc::{Secret, Timestamp};
 
 use super::{Engine, Record, RefreshError, sessions::Lookup};
 use crate::{
-    provider::{Connection, TokenOutcome},
+    provider::{Asked, Connection, TokenOutcome},
     session::OpenSession,
 };
 
@@ -115,7 +115,7 @@ impl Trial {
             return TriedUserInfo::NotAsked;
         };
         let subject = &self.record.identity.subject;
-        match provider.userinfo(&self.record.tokens.access_token, subject).await {
+        match provider.userinfo(self.record.usable_token(), subject).await {
             Ok(None) => TriedUserInfo::NotAsked,
             Ok(Some(userinfo)) => TriedUserInfo::Agrees { claims: userinfo.claims().len() },
             Err(error) => TriedUserInfo::Failed(Box::new(error)),
@@ -145,7 +145,13 @@ impl Trial {
     pub async fn send_replaced_token(&self) -> ReplacedToken {
         let provider = self.engine.0.providers.get(&self.record.provider);
         let (Some(provider), Some(replaced)) = (provider, &self.replaced) else { return ReplacedToken::None };
-        match TokenOutcome::of(provider.refresh(replaced, Connection::New).await) {
+        let (resources, key) = (&self.record.resources, self.record.dpop_key.as_ref());
+        let ask = || provider.refresh(replaced, resources, key, Connection::New);
+        let answer = match ask().await {
+            Ok(Asked::NonceWanted(_)) => ask().await,
+            asked => asked,
+        };
+        match TokenOutcome::of(answer.map(Asked::finally)) {
             TokenOutcome::Granted(_) => ReplacedToken::Accepted,
             TokenOutcome::Refused(error) => ReplacedToken::Refused(error),
             TokenOutcome::Misconfigured(error)

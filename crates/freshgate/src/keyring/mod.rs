@@ -67,6 +67,8 @@ pub enum Purpose {
     EndedSession,
     /// A login in progress, in a cookie. Context: its flow's name.
     LoginFlow,
+    /// A login that an app has prepared, in an address. Context: none.
+    PreparedLogin,
 }
 
 impl Purpose {
@@ -76,6 +78,7 @@ impl Purpose {
             Self::SessionRecord => 1,
             Self::LoginFlow => 2,
             Self::EndedSession => 3,
+            Self::PreparedLogin => 4,
         }
     }
 }

@@ -166,7 +166,7 @@ impl SealCounts {
         let count = self.by_key.entry(by).or_default();
         match purpose {
             Purpose::EndedSession => count.ended += 1,
-            Purpose::SessionRecord | Purpose::LoginFlow => count.live += 1,
+            Purpose::SessionRecord | Purpose::LoginFlow | Purpose::PreparedLogin => count.live += 1,
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use freshgate_oidc::{ClientAuthMethod, ExpectedIssuer, ProviderMetadata, Secret};
+use freshgate_oidc::{
+    AuthorizationParameters, ClientAuthMethod, ClientCredential, ExpectedIssuer, IdTokenExpectations,
+    ProviderMetadata,
+};
 use url::Url;
 
-use super::LostAnswer;
+use super::{AssertionAudience, LostAnswer};
 
 /// The scope that asks for a refresh token (OpenID Connect Core, section 11).
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -22,6 +25,30 @@ pub enum OfflineAccess {
     Never,
 }
 
+/// Whether authorization requests are left with the provider beforehand (PAR, RFC 9126).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PushedRequests {
+    /// Where its metadata says that they must be.
+    #[default]
+    IfRequired,
+    /// Always: it may require that of this client alone.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Whether tokens are bound to a key of their session's (DPoP, RFC 9449).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DpopUse {
+    /// Never. Whoever has an access token can use it, as apps expect.
+    #[default]
+    Never,
+    /// Where the provider lists it. Tokens that it does not bind will do.
+    IfListed,
+    /// Always. Tokens that are not bound are refused.
+    Always,
+}
+
 /// A provider, as an operator describes it.
 #[derive(Clone, Debug)]
 pub struct ProviderConfig {
@@ -33,16 +60,22 @@ pub struct ProviderConfig {
     pub issuer: ExpectedIssuer,
     /// Our name there.
     pub client_id: String,
-    /// How we prove it; `None` for a public client.
-    pub client_secret: Option<Secret>,
-    /// How the secret travels; `None`: as the provider lists it.
+    /// What we prove it with.
+    pub credential: ClientCredential,
+    /// How we prove it; `None`: as the provider lists it.
     pub client_auth_method: Option<ClientAuthMethod>,
+    /// What a client assertion calls the provider; `None`: what is known of the issuer says it.
+    pub assertion_audience: Option<AssertionAudience>,
+    /// Whether authorization requests are left with it beforehand.
+    pub pushed_requests: PushedRequests,
+    /// Whether its tokens are bound to a key.
+    pub dpop: DpopUse,
     /// The scope to ask for, words separated by spaces.
     pub scope: String,
     /// Whether `offline_access` is added to it.
     pub offline_access: OfflineAccess,
-    /// Further parameters of the authorization request: prompt, audience, …
-    pub authorize_parameters: Vec<(String, String)>,
+    /// What is asked for besides: prompt, audience, resource, …
+    pub authorize_parameters: AuthorizationParameters,
     /// Whether userinfo is asked, where there is one.
     pub userinfo: bool,
     /// Whom else an ID token may be for besides us (OpenID Connect Core, section 3.1.3.7, rule 3).
@@ -74,9 +107,49 @@ impl Default for Refreshing {
 }
 
 impl ProviderConfig {
-    /// The scope of an authorization request to a provider that says this of itself. `openid` is added by the request.
-    pub fn scopes_for(&self, metadata: &ProviderMetadata) -> Vec<String> {
-        let mut scopes: Vec<String> = self.scope.split_ascii_whitespace().map(str::to_owned).collect();
+    /// A provider of which no more is said than must be.
+    pub fn new(
+        name: impl Into<String>,
+        metadata_url: Url,
+        client_id: impl Into<String>,
+        credential: ClientCredential,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            issuer: ExpectedIssuer::OfMetadataUrl(metadata_url.clone()),
+            metadata_url,
+            client_id: client_id.into(),
+            credential,
+            client_auth_method: None,
+            assertion_audience: None,
+            pushed_requests: PushedRequests::default(),
+            dpop: DpopUse::default(),
+            scope: String::new(),
+            offline_access: OfflineAccess::default(),
+            authorize_parameters: AuthorizationParameters::default(),
+            userinfo: true,
+            trusted_audiences: Vec::new(),
+            clock_leeway: IdTokenExpectations::LEEWAY,
+            refreshing: Refreshing::default(),
+        }
+    }
+
+    /// Whether an authorization request to a provider that says this of itself is left there beforehand.
+    pub fn pushes_requests(&self, metadata: &ProviderMetadata) -> bool {
+        match self.pushed_requests {
+            PushedRequests::IfRequired => metadata.require_pushed_authorization_requests,
+            PushedRequests::Always => true,
+            PushedRequests::Never => false,
+        }
+    }
+
+    /// The scope of an authorization request to a provider that says this of itself; `wanted` takes the place of the
+    /// configured one. `openid` is added by the request.
+    pub fn scopes_for(&self, metadata: &ProviderMetadata, wanted: Option<&[String]>) -> Vec<String> {
+        let mut scopes: Vec<String> = match wanted {
+            Some(wanted) => wanted.to_vec(),
+            None => self.scope.split_ascii_whitespace().map(str::to_owned).collect(),
+        };
         let add_offline_access = match self.offline_access {
             OfflineAccess::IfListed => metadata.lists_scope(OFFLINE_ACCESS),
             OfflineAccess::Always => true,

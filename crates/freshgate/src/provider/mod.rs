@@ -1,11 +1,14 @@
 //! A provider, as the engine asks it: metadata, keys, tokens, userinfo. What its answers mean is `freshgate-oidc`'s.
 
+mod assertion_audience;
 mod breaker;
 mod config;
+mod dpop;
 mod keys;
 mod metadata;
 mod policy;
 mod prompt;
+mod pushed;
 mod revocation;
 mod single;
 mod token_outcome;
@@ -18,17 +21,19 @@ use std::{
 
 use bytes::Bytes;
 use freshgate_oidc::{
-    AccessTokenBinding, AllowedAlgorithms, AuthorizedCode, ClientAuthMethod, ClientAuthentication,
-    ClientSecret, ExpectedNonce, IdTokenError, IdTokenExpectations, JwkSet, LogoutTokenError,
-    LogoutTokenExpectations, NoUsableClientAuthentication, OriginalIdentity, ProviderMetadata, RawIdToken,
-    RawLogoutToken, RefreshExpectations, RefreshedIdTokenError, Secret, SignedUserInfoExpectations,
-    SigningAlgorithm, TokenAnswer, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
+    AccessTokenBinding, AllowedAlgorithms, AuthenticationDemands, AuthorizedCode, ClientAuthMethod,
+    ClientAuthentication, ClientProof, DpopKey, ExpectedNonce, IdTokenError, IdTokenExpectations, JwkSet,
+    LogoutTokenError, LogoutTokenExpectations, MaxAuthenticationAge, NoUsableClientAuthentication,
+    OriginalIdentity, ProofContext, ProviderMetadata, RawIdToken, RawLogoutToken, RefreshExpectations,
+    RefreshedIdTokenError, ResourceIndicator, Secret, SignedUserInfoExpectations, SigningAlgorithm,
+    Timestamp, TokenAnswer, TokenRefusal, TokenRequest, UserInfo, UserInfoError, VerifiedIdToken,
     VerifiedLogoutToken, parse_token_answer, parse_userinfo, verify_refreshed, verify_signed_userinfo,
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
 
-pub use config::{OfflineAccess, ProviderConfig, Refreshing};
+pub use assertion_audience::AssertionAudience;
+pub use config::{DpopUse, OfflineAccess, ProviderConfig, PushedRequests, Refreshing};
 pub use keys::KeysUnavailable;
 pub use metadata::MetadataUnavailable;
 pub use policy::LostAnswer;
@@ -38,14 +43,17 @@ pub use transport::{
 };
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Entropy, SystemEntropy},
     counting,
     tasks::{Tasks, TokioTasks},
 };
 pub(crate) use breaker::Turn;
 use breaker::{LeftAlone, Turns, Verdict};
+pub(crate) use dpop::NoDpopAlgorithm;
+use dpop::{Nonces, Server};
 use keys::{Keys, Wanted};
 use metadata::Metadata;
+pub(crate) use pushed::PushError;
 pub(crate) use revocation::Revocation;
 pub(crate) use token_outcome::TokenOutcome;
 
@@ -57,12 +65,43 @@ pub struct Provider {
     config: Arc<ProviderConfig>,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     metadata: Metadata,
     keys: Keys,
+    nonces: Nonces,
     turns: Arc<Turns>,
     runner: Arc<dyn Tasks>,
     /// How our last ID token was signed: as we are registered there.
     signs_with: Mutex<Option<SigningAlgorithm>>,
+}
+
+/// What came of a request to the token endpoint.
+pub(crate) enum Asked {
+    /// An answer.
+    Answered(TokenAnswer),
+    /// The request was not looked at: its proof lacks the nonce that came with this refusal (RFC 9449, section 8). The next
+    /// one carries it.
+    NonceWanted(TokenRefusal),
+}
+
+impl Asked {
+    /// The answer, where a second nonce in a row would be no better than the first.
+    pub(crate) fn finally(self) -> TokenAnswer {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::NonceWanted(refusal) => TokenAnswer::Refused(refusal),
+        }
+    }
+}
+
+/// An access token, and what it takes to use it.
+#[derive(Clone, Copy)]
+pub(crate) struct UsableToken<'a> {
+    pub(crate) access_token: &'a Secret,
+    /// `Bearer` or `DPoP`.
+    pub(crate) token_type: &'a str,
+    /// The session's key, if it has one.
+    pub(crate) key: Option<&'a DpopKey>,
 }
 
 /// A request to the token endpoint brought no answer.
@@ -126,12 +165,15 @@ impl Provider {
         let config = Arc::new(config);
         let turns = Turns::new(&config.name, config.refreshing.requests_in_flight.get());
         let (metadata, keys, runner) = (Metadata::new(), Keys::default(), TokioTasks::shared());
-        Self { config, transport, clock, metadata, keys, turns, runner, signs_with: Mutex::default() }
+        let (entropy, nonces) = (Arc::new(SystemEntropy), Nonces::default());
+        let signs_with = Mutex::default();
+        Self { config, transport, clock, entropy, metadata, keys, nonces, turns, runner, signs_with }
     }
 
-    /// Has the fetches that nobody may cancel done by `runner`.
-    pub(crate) fn run_on(&mut self, runner: &Arc<dyn Tasks>) {
+    /// Takes randomness from `entropy`, and has the fetches that nobody may cancel done by `runner`.
+    pub(crate) fn run_on(&mut self, runner: &Arc<dyn Tasks>, entropy: &Arc<dyn Entropy>) {
         self.runner = runner.clone();
+        self.entropy = entropy.clone();
     }
 
     /// Its name in the configuration.
@@ -186,10 +228,9 @@ impl Provider {
     ///
     /// A provider that is away, or that answers anything else, has not refused us. Dropping the future is safe.
     pub async fn check_client(&self, redirect_uri: &Url, no_code: &Secret) -> Result<(), ClientRefused> {
-        let ask = |client: &ClientAuthentication| {
-            TokenRequest::authorization_code(client, no_code, redirect_uri, no_code)
-        };
-        match TokenOutcome::of(self.ask_for_tokens(Connection::Kept, ask).await) {
+        let ask = |client| TokenRequest::authorization_code(client, no_code, redirect_uri, no_code, &[]);
+        let answer = self.ask_for_tokens(Connection::Kept, None, ask).await;
+        match TokenOutcome::of(answer.map(Asked::finally)) {
             TokenOutcome::Misconfigured(error) => Err(ClientRefused(error)),
             _ => Ok(()),
         }
@@ -203,28 +244,36 @@ impl Provider {
         code: &AuthorizedCode,
         verifier: &Secret,
         redirect_uri: &Url,
+        resources: &[ResourceIndicator],
+        key: Option<&DpopKey>,
     ) -> Result<TokenAnswer, TokenRequestError> {
-        let answer = self
-            // A code is good for one request.
-            .ask_for_tokens(Connection::New, |client| {
-                TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier)
-            })
-            .await;
+        let request = |client| {
+            TokenRequest::authorization_code(client, code.as_secret(), redirect_uri, verifier, resources)
+        };
+        // A code is good for one request.
+        let answer = match self.ask_for_tokens(Connection::New, key, request).await {
+            Ok(Asked::NonceWanted(_)) => self.ask_for_tokens(Connection::New, key, request).await,
+            asked => asked,
+        };
         counting::token_answer(self.name(), "authorization_code", outcome_code(&answer));
+        let answer = answer.map(Asked::finally);
         if let Ok(TokenAnswer::Granted(_)) = &answer {
             self.turns.heard_of();
         }
         answer
     }
 
-    /// Spends a refresh token. Unless it fails with something that says that nothing was sent, the token may be used up.
+    /// Spends a refresh token. Unless it fails with something that says that nothing was sent, or a nonce is wanted, the token
+    /// may be used up.
     pub(crate) async fn refresh(
         &self,
         refresh_token: &Secret,
+        resources: &[ResourceIndicator],
+        key: Option<&DpopKey>,
         connection: Connection,
-    ) -> Result<TokenAnswer, TokenRequestError> {
-        let request = |client: &ClientAuthentication| TokenRequest::refresh_token(client, refresh_token);
-        let answer = self.ask_for_tokens(connection, request).await;
+    ) -> Result<Asked, TokenRequestError> {
+        let request = |client| TokenRequest::refresh_token(client, refresh_token, resources);
+        let answer = self.ask_for_tokens(connection, key, request).await;
         counting::token_answer(self.name(), "refresh_token", outcome_code(&answer));
         answer
     }
@@ -232,54 +281,84 @@ impl Provider {
     async fn ask_for_tokens(
         &self,
         connection: Connection,
-        request: impl FnOnce(&ClientAuthentication) -> TokenRequest,
-    ) -> Result<TokenAnswer, TokenRequestError> {
+        key: Option<&DpopKey>,
+        request: impl FnOnce(ClientProof) -> TokenRequest,
+    ) -> Result<Asked, TokenRequestError> {
         let metadata = self.metadata().await.map_err(TokenRequestError::Metadata)?;
-        let client =
-            self.client_authentication(&metadata).map_err(TokenRequestError::ClientAuthentication)?;
-        let request = request(&client);
-        let request = ProviderRequest {
-            method: Method::POST,
-            url: metadata.token_endpoint.clone(),
-            headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
-            body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
-            answer_limit: TOKEN_ANSWER_LIMIT,
-            connection,
-        };
+        let proof = self.client_proof(&metadata).map_err(TokenRequestError::ClientAuthentication)?;
+        let endpoint = &metadata.token_endpoint;
+        let mut request = request(proof);
+        let nonce = key.and_then(|_| self.nonces.of(Server::Token));
+        if let Some(key) = key {
+            let proof = self.dpop_proof(key, "POST", endpoint, None, nonce.as_ref());
+            request.headers.push((dpop::PROOF, proof));
+        }
+        let request = form(endpoint, &request, TOKEN_ANSWER_LIMIT, connection);
         let answer = self.transport.send(request).await.map_err(TokenRequestError::Transport)?;
-        Ok(parse_token_answer(
+        let has_another_nonce = key.is_some() && self.nonces.learn(Server::Token, &answer, nonce.as_ref());
+        let parsed = parse_token_answer(
             answer.status.as_u16(),
             answer.header(header::CONTENT_TYPE),
             answer.header(header::RETRY_AFTER),
             &answer.body,
             self.clock.now(),
-        ))
+        );
+        Ok(match parsed {
+            TokenAnswer::Refused(refusal) if refusal.wants_dpop_nonce() && has_another_nonce => {
+                Asked::NonceWanted(refusal)
+            }
+            answer => Asked::Answered(answer.expecting(self.expected_token_type(key))),
+        })
     }
 
     fn client_authentication(
         &self,
         metadata: &ProviderMetadata,
     ) -> Result<ClientAuthentication, NoUsableClientAuthentication> {
-        let client_id = self.config.client_id.as_str();
-        let secret = || self.config.client_secret.clone().map_or(ClientSecret::Public, ClientSecret::Shared);
-        self.config
-            .client_auth_method
-            .and_then(|method| ClientAuthentication::by(method, client_id, secret()))
-            .map_or_else(|| ClientAuthentication::choose(client_id, secret(), metadata), Ok)
+        let (client_id, credential) = (self.config.client_id.as_str(), &self.config.credential);
+        let set = match self.config.client_auth_method {
+            Some(method) => ClientAuthentication::by(method, client_id, credential, metadata)?,
+            None => None,
+        };
+        match set {
+            Some(client) => Ok(client),
+            None => ClientAuthentication::choose(client_id, credential, metadata),
+        }
     }
 
-    /// Verifies the ID token of a login (OpenID Connect Core, section 3.1.3.7).
+    /// Proves who we are, for one request.
+    fn client_proof(&self, metadata: &ProviderMetadata) -> Result<ClientProof, NoUsableClientAuthentication> {
+        let client = self.client_authentication(metadata)?;
+        let audience = self
+            .config
+            .assertion_audience
+            .unwrap_or_else(|| AssertionAudience::of_issuer(metadata.issuer.as_str()));
+        Ok(client.prove(&ProofContext {
+            audience: audience.of(metadata),
+            now: self.clock.now(),
+            id: &self.entropy.token(),
+        }))
+    }
+
+    /// Verifies the ID token of a login whose request was sent at `sent_at` (OpenID Connect Core, section 3.1.3.7).
     pub(crate) async fn verify_login(
         &self,
         token: &RawIdToken,
         nonce: &Secret,
         access_token: &Secret,
+        demands: &AuthenticationDemands,
+        sent_at: Timestamp,
     ) -> Result<VerifiedIdToken, VerifyError<IdTokenError>> {
         let metadata = self.metadata_for_keys().await.map_err(VerifyError::KeysUnavailable)?;
         let algorithms = AllowedAlgorithms::of_provider(&metadata);
         let expect = IdTokenExpectations {
             leeway: self.config.clock_leeway,
             trusted_audiences: &self.config.trusted_audiences,
+            acr: &demands.acr,
+            max_age: match demands.max_age() {
+                Some(age) => MaxAuthenticationAge::AtMost { age, sent_at },
+                None => MaxAuthenticationAge::Unlimited,
+            },
             ..IdTokenExpectations::new(
                 &metadata.issuer,
                 &self.config.client_id,
@@ -353,7 +432,7 @@ impl Provider {
     /// Asks for the claims of the user whom the access token is of. `None` where there is nothing to ask.
     pub(crate) async fn userinfo(
         &self,
-        access_token: &Secret,
+        token: UsableToken<'_>,
         subject: &str,
     ) -> Result<Option<UserInfo>, UserInfoFailure> {
         if !self.config.userinfo {
@@ -363,16 +442,14 @@ impl Provider {
             |error: Box<dyn std::error::Error + Send + Sync>| UserInfoFailure::Unavailable(error);
         let metadata = self.metadata().await.map_err(|error| unavailable(error.into()))?;
         let Some(endpoint) = &metadata.userinfo_endpoint else { return Ok(None) };
-        let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
-        let request = ProviderRequest {
-            method: Method::GET,
-            url: endpoint.clone(),
-            headers: sensitive("authorization", &authorization).into_iter().collect(),
-            body: Bytes::new(),
-            answer_limit: UserInfo::MAX_BYTES,
-            connection: Connection::Kept,
+        let ask = async || {
+            let answer = self.ask_userinfo(endpoint, token).await;
+            answer.map_err(|error| unavailable(error.into()))
         };
-        let answer = self.transport.send(request).await.map_err(|error| unavailable(error.into()))?;
+        let answer = match ask().await? {
+            (_, true) => ask().await?.0,
+            (answer, false) => answer,
+        };
         if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
             return Err(unavailable(format!("it answers with status {}", answer.status).into()));
         }
@@ -386,6 +463,39 @@ impl Provider {
             }
             Err(error) => Err(UserInfoFailure::Rejected(error)),
         }
+    }
+
+    /// Sends one request to userinfo. The flag says that it was refused for the want of a nonce that we have now (RFC 9449,
+    /// section 9).
+    async fn ask_userinfo(
+        &self,
+        endpoint: &Url,
+        token: UsableToken<'_>,
+    ) -> Result<(ProviderAnswer, bool), TransportError> {
+        let UsableToken { access_token, token_type, key } = token;
+        let key = key.filter(|_| token_type == "DPoP");
+        let scheme = if key.is_some() { "DPoP" } else { "Bearer" };
+        let authorization = Secret::new(format!("{scheme} {}", access_token.expose()));
+        let nonce = key.and_then(|_| self.nonces.of(Server::UserInfo));
+        let proof = key.map(|key| self.dpop_proof(key, "GET", endpoint, Some(access_token), nonce.as_ref()));
+        let headers =
+            [Some(("authorization", &authorization)), proof.as_ref().map(|proof| (dpop::PROOF, proof))];
+        let request = ProviderRequest {
+            method: Method::GET,
+            url: endpoint.clone(),
+            headers: headers
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, value)| sensitive(name, value))
+                .collect(),
+            body: Bytes::new(),
+            answer_limit: UserInfo::MAX_BYTES,
+            connection: Connection::Kept,
+        };
+        let answer = self.transport.send(request).await?;
+        let has_another_nonce = key.is_some() && self.nonces.learn(Server::UserInfo, &answer, nonce.as_ref());
+        let wants_it = has_another_nonce && answer.status == StatusCode::UNAUTHORIZED;
+        Ok((answer, wants_it))
     }
 
     async fn signed_userinfo(
@@ -443,14 +553,31 @@ impl Provider {
 }
 
 /// What came of a token request, for metrics.
-fn outcome_code(answer: &Result<TokenAnswer, TokenRequestError>) -> &'static str {
+fn outcome_code(answer: &Result<Asked, TokenRequestError>) -> &'static str {
     match answer {
-        Ok(TokenAnswer::Granted(_)) => "granted",
-        Ok(TokenAnswer::Refused(_)) => "refused",
-        Ok(TokenAnswer::Unavailable { .. }) => "unavailable",
+        Ok(Asked::Answered(TokenAnswer::Granted(_))) => "granted",
+        Ok(Asked::Answered(TokenAnswer::Refused(_)) | Asked::NonceWanted(_)) => "refused",
+        Ok(Asked::Answered(TokenAnswer::Unavailable { .. })) => "unavailable",
         Ok(_) => "malformed",
         Err(TokenRequestError::Transport(TransportError::AnswerLost { .. })) => "lost",
         Err(_) => "not_sent",
+    }
+}
+
+/// The request that carries a form.
+fn form(
+    endpoint: &Url,
+    request: &TokenRequest,
+    answer_limit: usize,
+    connection: Connection,
+) -> ProviderRequest {
+    ProviderRequest {
+        method: Method::POST,
+        url: endpoint.clone(),
+        headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
+        body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
+        answer_limit,
+        connection,
     }
 }
 

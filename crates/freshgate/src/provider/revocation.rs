@@ -2,11 +2,10 @@
 
 use std::{error::Error, time::Duration};
 
-use bytes::Bytes;
 use freshgate_oidc::{Secret, TokenAnswer, TokenRequest, parse_token_answer};
-use http::{Method, header};
+use http::header;
 
-use super::{Connection, Provider, ProviderRequest, sensitive};
+use super::{Connection, Provider, form};
 
 /// The largest answer that is read: there is nothing in it but an error.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -32,19 +31,12 @@ impl Provider {
             Err(error) => return Revocation::NotNow(error.into(), None),
         };
         let Some(endpoint) = metadata.revocation_endpoint.clone() else { return Revocation::NotOffered };
-        let client = match self.client_authentication(&metadata) {
-            Ok(client) => client,
+        let proof = match self.client_proof(&metadata) {
+            Ok(proof) => proof,
             Err(error) => return Revocation::Refused(error.into()),
         };
-        let request = TokenRequest::revoke_refresh_token(&client, refresh_token);
-        let request = ProviderRequest {
-            method: Method::POST,
-            url: endpoint,
-            headers: request.headers.iter().filter_map(|(name, value)| sensitive(name, value)).collect(),
-            body: Bytes::copy_from_slice(request.body.expose().as_bytes()),
-            answer_limit: ANSWER_LIMIT,
-            connection: Connection::Kept,
-        };
+        let request = TokenRequest::revoke_refresh_token(proof, refresh_token);
+        let request = form(&endpoint, &request, ANSWER_LIMIT, Connection::Kept);
         let answer = match self.transport.send(request).await {
             Ok(answer) => answer,
             Err(error) => return Revocation::NotNow(error.into(), None),

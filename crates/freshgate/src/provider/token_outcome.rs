@@ -54,7 +54,7 @@ enum NoTokens {
     Malformed(#[source] WhyMalformed),
 }
 
-fn said(refusal: &TokenRefusal) -> String {
+pub(super) fn said(refusal: &TokenRefusal) -> String {
     let code = refusal.code.as_deref().map(|code| format!(", {code}")).unwrap_or_default();
     let description = refusal.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
     format!("{code}{description}")

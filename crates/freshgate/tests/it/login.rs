@@ -1,22 +1,25 @@
 use std::{sync::Arc, time::Duration};
 
 use freshgate::{
-    engine::{FlowId, LoginError, LoginRequest, Opened},
+    engine::{FlowId, LoginError, LoginRequest, Opened, PrepareError, PreparedLogin},
     events::SessionEvent,
     session::EndReason,
     store::SqliteStore,
 };
-use freshgate_oidc::CallbackParameters;
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters};
 use url::Url;
 
-use crate::setting::Setting;
+use crate::{
+    provider::Act,
+    setting::{DEADLINE, Setting, sign_in_with},
+};
 
 fn request() -> LoginRequest {
     LoginRequest {
         provider: "default".into(),
         redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
         next: "/".into(),
-        parameters: Vec::new(),
+        parameters: AuthorizationParameters::default(),
     }
 }
 
@@ -41,6 +44,122 @@ async fn the_request_asks_for_what_is_configured_and_for_offline_access_where_it
     assert_eq!(parameters["prompt"], "select_account");
     assert_eq!(parameters["code_challenge_method"], "S256");
     assert_eq!(started.flow, FlowId::of_state(&freshgate::Secret::new(parameters["state"].as_str())));
+}
+
+#[tokio::test]
+async fn a_login_asks_for_what_it_is_told_on_top_of_what_is_configured() {
+    let setting = Setting::new();
+    let asked = async |parameters: &[(&str, &str)]| -> std::collections::BTreeMap<String, String> {
+        let parameters = AuthorizationParameters::of(parameters.iter().copied()).unwrap();
+        let started = setting.engine.begin_login(LoginRequest { parameters, ..request() }).await.unwrap();
+        Url::parse(started.authorize.expose()).unwrap().query_pairs().into_owned().collect()
+    };
+    let asked_for = asked(&[("prompt", "login"), ("scope", "openid drive"), ("acr_values", "mfa")]).await;
+    assert_eq!(asked_for["prompt"], "login");
+    assert_eq!(asked_for["scope"], "openid drive offline_access");
+    assert_eq!(asked_for["acr_values"], "mfa");
+    let asked_for = asked(&[("prompt", ""), ("scope", "")]).await;
+    assert!(!asked_for.contains_key("prompt"));
+    assert_eq!(asked_for["scope"], "openid offline_access");
+}
+
+#[tokio::test]
+async fn the_authentication_must_be_as_it_was_asked_for() {
+    fn is_mfa(claims: &mut serde_json::Value) {
+        claims["acr"] = "mfa".into();
+    }
+    fn is_recent(claims: &mut serde_json::Value) {
+        claims["auth_time"] = (claims["iat"].as_i64().unwrap() - 60).into();
+    }
+    fn as_it_is(_: &mut serde_json::Value) {}
+    let too_old = "too old";
+    type Case<'a> = (&'a [(&'a str, &'a str)], fn(&mut serde_json::Value), Option<&'a str>);
+    let table: [Case<'_>; 8] = [
+        (&[("acr_values", "mfa")], is_mfa, None),
+        (&[("acr_values", "phr mfa")], is_mfa, None),
+        (&[("acr_values", "phr")], is_mfa, Some("not of the requested class")),
+        (&[("acr_values", "mfa")], as_it_is, Some("not of the requested class")),
+        (&[("acr_values", "idp:google")], as_it_is, None),
+        (&[("max_age", "0")], is_recent, None),
+        (&[("max_age", "3600")], as_it_is, Some(too_old)),
+        (&[("max_age", "3600"), ("acr_values", "mfa")], is_mfa, Some(too_old)),
+    ];
+    for (parameters, claims, refused) in table {
+        let setting = Setting::new();
+        setting.provider.next_token_act(Act::IdToken(claims));
+        let result = sign_in_with(&setting.engine, &setting.provider, parameters).await;
+        match (result, refused) {
+            (Ok(_), None) => {}
+            (Err(error @ LoginError::UnmetAuthenticationRequirements { .. }), Some(said)) => {
+                let cause = std::error::Error::source(&error).unwrap().to_string();
+                assert!(cause.contains(said), "{parameters:?}: {cause}");
+            }
+            (result, _) => panic!("{parameters:?}: {result:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_keeps_asking_for_the_resource_of_its_login() {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = Setting::on(Arc::new(SqliteStore::open(folder.path().join("sessions.db")).unwrap()));
+    let resources = [("resource", "https://api.example urn:b")];
+    let session = sign_in_with(&setting.engine, &setting.provider, &resources).await.unwrap();
+    setting.engine.refresh(session.key(), DEADLINE).await.unwrap();
+    setting.another_engine().refresh(session.key(), DEADLINE).await.unwrap();
+    let other = setting.signed_in().await;
+    setting.engine.refresh(other.key(), DEADLINE).await.unwrap();
+    let both = vec!["https://api.example".to_owned(), "urn:b".to_owned()];
+    let asked_for = setting.provider.asked_for("resource");
+    assert_eq!(asked_for, [both.clone(), both.clone(), both, Vec::new(), Vec::new()]);
+}
+
+#[tokio::test]
+async fn how_the_user_signed_in_is_still_known_after_a_refresh_that_does_not_say_it() {
+    let setting = Setting::new();
+    setting.provider.next_token_act(Act::IdToken(|claims| claims["acr"] = "mfa".into()));
+    let session = setting.signed_in().await;
+    setting.engine.refresh(session.key(), DEADLINE).await.unwrap();
+    let claims = setting.open(session.key()).await.claims().clone();
+    assert_eq!((claims["acr"].as_str(), claims["serial"].as_i64()), (Some("mfa"), Some(2)));
+}
+
+#[tokio::test]
+async fn a_prepared_login_opens_for_two_minutes_and_only_as_it_was_sealed() {
+    let setting = Setting::new();
+    let session = setting.signed_in().await.key();
+    let parameters = AuthorizationParameters::of([("acr_values", "mfa"), ("login_hint", "alice@x")]).unwrap();
+    let login =
+        PreparedLogin { provider: "default".into(), parameters: parameters.clone(), session: Some(session) };
+    let sealed = setting.engine.prepare_login(&login).unwrap();
+    assert!(!format!("{login:?} {sealed:?}").contains("alice@x"));
+
+    setting.clock.advance(Duration::from_secs(119));
+    let opened = setting.another_engine().open_prepared_login(sealed.expose()).unwrap();
+    assert_eq!((opened.provider.as_str(), opened.session), ("default", Some(session)));
+    assert_eq!(opened.parameters, parameters);
+    let flow = setting.engine.begin_login(request()).await.unwrap().sealed_flow;
+    let cut = &sealed.expose()[1..];
+    for other in ["", "x", cut, &format!("{}A", sealed.expose()), flow.expose()] {
+        assert!(setting.engine.open_prepared_login(other).is_none(), "{other}");
+    }
+    setting.clock.advance(Duration::from_secs(1));
+    assert!(setting.engine.open_prepared_login(sealed.expose()).is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_or_is_not_configured_is_not_prepared() {
+    let setting = Setting::new();
+    let prepare = |provider: &str, value: &str| {
+        let parameters = AuthorizationParameters::of([("claims", value)]).unwrap();
+        let login = PreparedLogin { provider: provider.into(), parameters, session: None };
+        setting.engine.prepare_login(&login).map(|_| ())
+    };
+    assert_eq!(prepare("nobody", "x"), Err(PrepareError::UnknownProvider("nobody".into())));
+    let limit = 1536;
+    assert_eq!(prepare("default", &"x".repeat(limit - 6)), Ok(()));
+    let length = limit + 1;
+    assert_eq!(prepare("default", &"x".repeat(limit - 5)), Err(PrepareError::TooLong { length, limit }));
 }
 
 #[tokio::test]

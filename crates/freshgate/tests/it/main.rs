@@ -3,6 +3,7 @@
 mod ahead;
 mod changed;
 mod counting;
+mod dpop;
 mod faulty_store;
 mod history;
 mod house;

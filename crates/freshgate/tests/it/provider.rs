@@ -39,6 +39,10 @@ pub(crate) enum Act {
     NoIdToken,
     /// The request takes effect; the answer has no access token.
     NoAccessToken,
+    /// Not looked at: the proof of the next one must have this nonce (RFC 9449).
+    WantNonce(&'static str),
+    /// The request takes effect; the access token is of this type.
+    TokenType(&'static str),
     /// A userinfo or revocation request is answered only after [`ScriptedProvider::release`].
     Hold,
 }
@@ -58,6 +62,9 @@ struct State {
     /// The name of the session that the next login is of.
     sid: Option<String>,
     token_ids: u32,
+    token_forms: Vec<String>,
+    /// The proofs that came, with the path they came to; nothing where one was missing.
+    proofs: Vec<(String, Option<String>)>,
     lifetime: u64,
     keeps_refresh_token: bool,
     /// So many seconds after it was issued a refresh token becomes good, and says so.
@@ -189,6 +196,30 @@ impl ScriptedProvider {
         self.state.lock().unwrap().presented.clone()
     }
 
+    /// What each token request asked for, in order, of the parameter of this name.
+    pub(crate) fn asked_for(&self, name: &str) -> Vec<Vec<String>> {
+        let values = |form: &String| {
+            form_urlencoded::parse(form.as_bytes())
+                .filter(|(found, _)| found == name)
+                .map(|(_, value)| value.into_owned())
+                .collect()
+        };
+        self.state.lock().unwrap().token_forms.iter().map(values).collect()
+    }
+
+    /// The claims and the key of each proof that came to a path; `None` for a request without one.
+    pub(crate) fn proofs(&self, path: &str) -> Vec<Option<(Value, Value)>> {
+        let part = |proof: &str, number: usize| -> Value {
+            let part = proof.split('.').nth(number).and_then(freshgate_oidc::from_base64url).unwrap();
+            serde_json::from_slice(&part).unwrap()
+        };
+        let state = self.state.lock().unwrap();
+        let proofs = state.proofs.iter().filter(|(at, _)| at == path);
+        proofs
+            .map(|(_, proof)| proof.as_ref().map(|proof| (part(proof, 1), part(proof, 0)["jwk"].clone())))
+            .collect()
+    }
+
     pub(crate) fn on_the_wire(&self) -> usize {
         self.on_the_wire.load(Ordering::SeqCst)
     }
@@ -233,6 +264,7 @@ impl ScriptedProvider {
                 .find(|(found, _)| found == name)
                 .map(|(_, value)| value.into_owned())
         };
+        self.state.lock().unwrap().token_forms.push(form.to_owned());
         let refresh_token = parameter("refresh_token");
         let is_login = refresh_token.is_none();
         if let Some(presented) = &refresh_token {
@@ -248,6 +280,9 @@ impl ScriptedProvider {
         match act {
             Some(Act::NotReached) => return Err(not_sent()),
             Some(Act::Status(status, retry_after, body)) => return Ok(answer(status, retry_after, body)),
+            Some(Act::WantNonce(nonce)) => {
+                return Ok(with_nonce(nonce, answer(400, "", json!({"error": "use_dpop_nonce"}))));
+            }
             _ => {}
         }
         if refresh_token.as_ref().is_some_and(|presented| !state.refresh_tokens.remove(presented)) {
@@ -290,6 +325,7 @@ impl ScriptedProvider {
             "id_token": self.sign(key, "one", &claims),
         });
         match act {
+            Some(Act::TokenType(token_type)) => body["token_type"] = token_type.into(),
             Some(Act::NoIdToken) => drop(body.as_object_mut().unwrap().remove("id_token")),
             Some(Act::NoAccessToken) => drop(body.as_object_mut().unwrap().remove("access_token")),
             Some(Act::LoseAnswer) => return Err(lost()),
@@ -320,6 +356,9 @@ impl ScriptedProvider {
         let act = self.state.lock().unwrap().userinfo_acts.pop_front();
         match act {
             Some(Act::Status(status, retry_after, body)) => return answer(status, retry_after, body),
+            Some(Act::WantNonce(nonce)) => {
+                return with_nonce(nonce, answer(401, "", json!({"error": "use_dpop_nonce"})));
+            }
             Some(Act::Hold) => self.release.notified().await,
             _ => {}
         }
@@ -336,6 +375,14 @@ fn answer(status: u16, retry_after: &str, body: Value) -> (StatusCode, HeaderMap
     (StatusCode::from_u16(status).unwrap(), headers, body)
 }
 
+fn with_nonce(
+    nonce: &'static str,
+    (status, mut headers, body): (StatusCode, HeaderMap, Value),
+) -> (StatusCode, HeaderMap, Value) {
+    headers.insert("dpop-nonce", nonce.parse().unwrap());
+    (status, headers, body)
+}
+
 fn not_sent() -> TransportError {
     TransportError::NotSent { host: "provider.test".into(), source: "as the test wants".into() }
 }
@@ -347,6 +394,14 @@ fn lost() -> TransportError {
 #[async_trait]
 impl Transport for ScriptedProvider {
     async fn send(&self, request: ProviderRequest) -> Result<ProviderAnswer, TransportError> {
+        let proof = request.headers.get("dpop").map(|proof| {
+            assert!(proof.is_sensitive());
+            proof.to_str().unwrap().to_owned()
+        });
+        let path = request.url.path().to_owned();
+        let authorization = request.headers.get("authorization").map(|value| value.to_str().unwrap());
+        assert!(path != "/userinfo" || authorization.unwrap().starts_with("DPoP ") == proof.is_some());
+        self.state.lock().unwrap().proofs.push((path, proof));
         let (status, headers, body) = match request.url.path() {
             "/.well-known/openid-configuration" => answer(
                 200,

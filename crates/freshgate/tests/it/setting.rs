@@ -13,11 +13,13 @@ use freshgate::{
     clock::{Clock, SystemEntropy},
     engine::{EngineParts, LoginError, LoginRequest, Opened},
     keyring::Keyring,
-    provider::{OfflineAccess, Provider, ProviderConfig, Refreshing, Transport},
+    provider::{Provider, ProviderConfig, Refreshing, Transport},
     session::{OpenSession, SessionKey, SessionPolicy},
     store::{MemoryStore, Store},
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, Secret, Timestamp};
+use freshgate_oidc::{
+    AuthorizationParameters, CallbackParameters, ClientCredential, ExpectedIssuer, Issuer, Secret, Timestamp,
+};
 use url::Url;
 
 use crate::provider::{CLIENT_ID, ISSUER, ScriptedProvider};
@@ -94,7 +96,7 @@ impl Setting {
     pub(crate) fn restarted_with(self, policy: SessionPolicy) -> Self {
         let Self { clock, provider, store, .. } = self;
         let (transport, kept) = (provider.clone(), store.clone());
-        let engine = engine_with(clock.clone(), transport, kept, Refreshing::default(), policy);
+        let engine = engine_living_by(policy, clock.clone(), transport, kept, |_| {});
         Self { clock, provider, store, engine }
     }
 
@@ -111,7 +113,7 @@ impl Setting {
     /// The same with another policy.
     pub(crate) fn another_engine_living_by(&self, store: &Arc<dyn Store>, policy: SessionPolicy) -> Engine {
         let (clock, transport) = (self.clock.clone(), self.provider.clone());
-        engine_with(clock, transport, store.clone(), Refreshing::default(), policy)
+        engine_living_by(policy, clock, transport, store.clone(), |_| {})
     }
 
     pub(crate) async fn signed_in(&self) -> OpenSession {
@@ -140,31 +142,36 @@ pub(crate) fn engine_of(
     store: Arc<dyn Store>,
     refreshing: Refreshing,
 ) -> Engine {
-    engine_with(clock, transport, store, refreshing, SessionPolicy::default())
+    engine_with(clock, transport, store, |config| config.refreshing = refreshing)
 }
 
-fn engine_with(
+/// An engine at a provider of which something else is configured.
+pub(crate) fn engine_with(
     clock: Arc<dyn Clock>,
     transport: Arc<dyn Transport>,
     store: Arc<dyn Store>,
-    refreshing: Refreshing,
-    policy: SessionPolicy,
+    configure: impl FnOnce(&mut ProviderConfig),
 ) -> Engine {
-    let config = ProviderConfig {
-        name: "default".into(),
-        metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap(),
+    engine_living_by(SessionPolicy::default(), clock, transport, store, configure)
+}
+
+fn engine_living_by(
+    policy: SessionPolicy,
+    clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    configure: impl FnOnce(&mut ProviderConfig),
+) -> Engine {
+    let metadata_url = Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap();
+    let secret = ClientCredential::Secret(Secret::new("client-secret"));
+    let authorize_parameters = AuthorizationParameters::of([("prompt", "select_account")]).unwrap();
+    let mut config = ProviderConfig {
         issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
-        client_id: CLIENT_ID.into(),
-        client_secret: Some(Secret::new("client-secret")),
-        client_auth_method: None,
         scope: "openid email".into(),
-        offline_access: OfflineAccess::IfListed,
-        authorize_parameters: vec![("prompt".into(), "select_account".into())],
-        userinfo: true,
-        trusted_audiences: Vec::new(),
-        clock_leeway: Duration::from_secs(60),
-        refreshing,
+        authorize_parameters,
+        ..ProviderConfig::new("default", metadata_url, CLIENT_ID, secret)
     };
+    configure(&mut config);
     Engine::new(EngineParts {
         store,
         keyring: Arc::new(keyring()),
@@ -182,7 +189,16 @@ pub(crate) fn keyring() -> Keyring {
 
 /// A login at `provider` with `engine`.
 pub(crate) async fn sign_in(engine: &Engine, provider: &ScriptedProvider) -> OpenSession {
-    LoginUnderWay::begin(engine, provider).await.complete(engine).await.unwrap()
+    sign_in_with(engine, provider, &[]).await.unwrap()
+}
+
+/// The same, asking for this besides.
+pub(crate) async fn sign_in_with(
+    engine: &Engine,
+    provider: &ScriptedProvider,
+    parameters: &[(&str, &str)],
+) -> Result<OpenSession, LoginError> {
+    LoginUnderWay::begin_with(engine, provider, parameters).await.complete(engine).await
 }
 
 /// A login whose user is at the provider.
@@ -193,11 +209,15 @@ pub(crate) struct LoginUnderWay {
 
 impl LoginUnderWay {
     pub(crate) async fn begin(engine: &Engine, provider: &ScriptedProvider) -> Self {
+        Self::begin_with(engine, provider, &[]).await
+    }
+
+    async fn begin_with(engine: &Engine, provider: &ScriptedProvider, parameters: &[(&str, &str)]) -> Self {
         let request = LoginRequest {
             provider: "default".into(),
             redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
             next: "/page?x=1".into(),
-            parameters: Vec::new(),
+            parameters: AuthorizationParameters::of(parameters.iter().copied()).unwrap(),
         };
         let started = engine.begin_login(request).await.unwrap();
         let authorize = Url::parse(started.authorize.expose()).unwrap();

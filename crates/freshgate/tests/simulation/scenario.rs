@@ -14,12 +14,15 @@ use freshgate::{
     clock::Clock,
     engine::{EngineParts, LoginError, LoginRequest, Opened, RefreshError, RefreshOutcome},
     keyring::Keyring,
-    provider::{OfflineAccess, Provider as ProviderClient, ProviderConfig, Refreshing},
+    provider::{Provider as ProviderClient, ProviderConfig, Refreshing},
     sabotage::Sabotage,
     session::{EndReason, FreshSession, SessionKey, SessionPolicy},
     store::MemoryStore,
 };
-use freshgate_oidc::{CallbackParameters, ExpectedIssuer, Issuer, RawLogoutToken, Timestamp};
+use freshgate_oidc::{
+    AuthorizationParameters, CallbackParameters, ClientCredential, ExpectedIssuer, Issuer, RawLogoutToken,
+    Timestamp,
+};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -153,7 +156,7 @@ impl LoginUnderWay {
             provider: "default".into(),
             redirect_uri: Url::parse("http://localhost:8501/oauth2callback").expect("a URL"),
             next: "/".into(),
-            parameters: Vec::new(),
+            parameters: AuthorizationParameters::default(),
         };
         let started = engine.begin_login(request).await?;
         let authorize = Url::parse(started.authorize.expose()).expect("a URL");
@@ -216,20 +219,14 @@ impl Scenario {
             book: self.book.clone(),
             by: owner,
         };
+        let metadata_url = Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).expect("a URL");
+        let secret = ClientCredential::Secret(Secret::new("client-secret"));
         let config = ProviderConfig {
-            name: "default".into(),
-            metadata_url: Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).expect("a URL"),
             issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
-            client_id: CLIENT_ID.into(),
-            client_secret: Some(Secret::new("client-secret")),
-            client_auth_method: None,
             scope: "openid".into(),
-            offline_access: OfflineAccess::IfListed,
-            authorize_parameters: Vec::new(),
             userinfo: world.dealt.userinfo,
-            trusted_audiences: Vec::new(),
-            clock_leeway: Duration::from_secs(60),
             refreshing: Refreshing { lost_answer: Some(world.dealt.lost_answer), ..Refreshing::default() },
+            ..ProviderConfig::new("default", metadata_url, CLIENT_ID, secret)
         };
         let parts = EngineParts {
             store: Arc::new(store),

@@ -21,7 +21,7 @@ use freshgate::{
     provider::Provider,
     session::EndReason,
 };
-use freshgate_oidc::CallbackParameters;
+use freshgate_oidc::{AuthorizationParameters, CallbackParameters};
 use tokio::{net::TcpListener, sync::mpsc};
 use url::Url;
 
@@ -123,7 +123,10 @@ async fn try_out(
         _ => ReplacedTokenFacts::NotTried,
     };
     let scopes = match wanted.provider.metadata().await {
-        Ok(metadata) => wanted.provider.config().scopes_for(&metadata),
+        Ok(metadata) => {
+            let config = wanted.provider.config();
+            config.scopes_for(&metadata, config.authorize_parameters.scope())
+        }
         Err(_) => Vec::new(),
     };
     let names = ["email", "preferred_username", "name", "sub"];
@@ -187,7 +190,7 @@ impl Place {
             provider: self.provider.clone(),
             redirect_uri: self.redirect_uri.clone(),
             next: "/".to_owned(),
-            parameters: Vec::new(),
+            parameters: AuthorizationParameters::default(),
         };
         if self.flows().len() >= MOST_FLOWS {
             return page(StatusCode::TOO_MANY_REQUESTS, "Too many logins were begun.");

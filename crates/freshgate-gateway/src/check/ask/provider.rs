@@ -7,7 +7,7 @@ use freshgate::{
     engine::LoginRequest,
     provider::{Provider, ProviderAnswer, Transport},
 };
-use freshgate_oidc::{JwkSet, ProviderMetadata, Timestamp};
+use freshgate_oidc::{AuthorizationParameters, JwkSet, ProviderMetadata, Timestamp};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 use url::Url;
@@ -88,7 +88,14 @@ async fn known(
         }
     };
     let login = login_request(asker, engine, provider.name(), transport, redirect_uri).await;
-    KnownProvider { scopes: provider.config().scopes_for(&metadata), metadata, keys, client, login }
+    let config = provider.config();
+    KnownProvider {
+        scopes: config.scopes_for(&metadata, config.authorize_parameters.scope()),
+        metadata,
+        keys,
+        client,
+        login,
+    }
 }
 
 /// Begins a login, and looks at what the browser would see first.
@@ -103,7 +110,7 @@ async fn login_request(
         provider: provider.to_owned(),
         redirect_uri: redirect_uri.clone(),
         next: "/".to_owned(),
-        parameters: Vec::new(),
+        parameters: AuthorizationParameters::default(),
     };
     let started = match engine.begin_login(request).await {
         Ok(started) => started,

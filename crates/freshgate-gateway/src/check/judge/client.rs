@@ -1,7 +1,7 @@
 //! Whether the provider takes us for its client: PKCE, client authentication, the request that a login begins with.
 
 use freshgate::provider::ProviderConfig;
-use freshgate_oidc::ProviderMetadata;
+use freshgate_oidc::{ClientCredential, ProviderMetadata};
 
 use super::reach;
 use crate::{
@@ -43,9 +43,15 @@ pub(super) fn method(config: &ProviderConfig, metadata: &ProviderMetadata, clien
             "client",
             format!("{} is refused with {method}: {why}", config.client_id),
         )
-        .mend(format!(
-            "compare {at} client_id and client_secret with what the provider shows; a secret may have expired"
-        ))
+        .mend(match &config.credential {
+            ClientCredential::Key(_) => format!(
+                "register the public part of client_key_file there, and compare {at} client_id with what the provider shows"
+            ),
+            ClientCredential::Secret(_) => format!(
+                "compare {at} client_id and client_secret with what the provider shows; a secret may have expired"
+            ),
+            ClientCredential::Public => format!("compare {at} client_id with what the provider shows"),
+        })
         .mend(format!(
             "or set {at} client_kwargs.token_endpoint_auth_method to what this client is registered with"
         )),

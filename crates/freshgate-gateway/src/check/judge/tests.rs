@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use freshgate::{
     engine::{TokenFacts, TriedRefresh},
-    provider::{ConnectionTrouble, OfflineAccess, Refreshing},
+    provider::{ConnectionTrouble, OfflineAccess},
     store::StoreInspection,
 };
-use freshgate_oidc::{ExpectedIssuer, Issuer, ProviderMetadata, Secret};
+use freshgate_oidc::{ClientCredential, ExpectedIssuer, Issuer, ProviderMetadata, Secret};
 use http::StatusCode;
 use serde_json::{Value, json};
 use url::Url;
@@ -24,20 +24,13 @@ use crate::check::{
 const ISSUER: &str = "https://id.example.com";
 
 fn config() -> ProviderConfig {
+    let metadata_url = url("https://id.example.com/.well-known/openid-configuration");
+    let secret = ClientCredential::Secret(Secret::new("hunter2"));
     ProviderConfig {
-        name: "default".into(),
-        metadata_url: url("https://id.example.com/.well-known/openid-configuration"),
         issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
-        client_id: "app".into(),
-        client_secret: Some(Secret::new("hunter2")),
-        client_auth_method: None,
         scope: "openid email".into(),
-        offline_access: OfflineAccess::IfListed,
-        authorize_parameters: Vec::new(),
-        userinfo: true,
-        trusted_audiences: Vec::new(),
         clock_leeway: Duration::from_secs(30),
-        refreshing: Refreshing::default(),
+        ..ProviderConfig::new("default", metadata_url, "app", secret)
     }
 }
 
@@ -137,7 +130,7 @@ fn refresh_tokens() {
     ] {
         let config = ProviderConfig { offline_access, ..config() };
         let metadata = metadata(more.clone());
-        let finding = refresh::refresh(&config, &metadata, &config.scopes_for(&metadata));
+        let finding = refresh::refresh(&config, &metadata, &config.scopes_for(&metadata, None));
         assert_eq!(finding.verdict, verdict, "{more} {offline_access:?}");
         assert!(said(&finding).contains(expected), "{more} {offline_access:?}: {finding:?}");
     }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use freshgate::provider::{LostAnswer, OfflineAccess, Refreshing};
-use freshgate_oidc::{ClientAuthMethod, ExpectedIssuer};
+use freshgate::provider::{
+    AssertionAudience, DpopUse, LostAnswer, OfflineAccess, PushedRequests, Refreshing,
+};
+use freshgate_oidc::{ClientAuthMethod, ClientCredential, ExpectedIssuer};
 use freshgate_web::{AccessRule, Condition};
 
-use super::{super::*, Case, GOOD};
+use super::{super::*, Case, GOOD, client_secret};
 use crate::listener::{ForwardedHeader, TrustedProxies, tests::tls::FIRST};
 
 #[test]
@@ -32,9 +34,10 @@ fn a_plain_app() {
     let provider = &provider.provider;
     assert_eq!(provider.name, "default");
     assert_eq!(provider.client_id, "reports");
-    assert_eq!(provider.client_secret.as_ref().unwrap().expose(), "hunter2-of-the-client");
+    assert_eq!(client_secret(provider).expose(), "hunter2-of-the-client");
     assert_eq!(provider.scope, "openid email profile");
-    assert_eq!(provider.authorize_parameters, [("prompt".to_owned(), "select_account".to_owned())]);
+    let parameters: Vec<_> = provider.authorize_parameters.others().collect();
+    assert_eq!(parameters, [("prompt", "select_account")]);
     assert_eq!(provider.issuer, ExpectedIssuer::OfMetadataUrl(provider.metadata_url.clone()));
     assert_eq!(provider.offline_access, OfflineAccess::IfListed);
     assert!(provider.userinfo && provider.client_auth_method.is_none());
@@ -393,10 +396,7 @@ fn secrets_in_a_folder() {
         .file("mnt/auth/client_secret", "hunter2-of-the-client\n")
         .file("mnt/auth/server_metadata_url", "https://id.example.com/.well-known/openid-configuration\n");
     let config = case.config(&["--secrets", "mnt"]);
-    assert_eq!(
-        config.providers[0].provider.client_secret.as_ref().unwrap().expose(),
-        "hunter2-of-the-client"
-    );
+    assert_eq!(client_secret(&config.providers[0].provider).expose(), "hunter2-of-the-client");
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn everything_from_the_environment() {
     let (config, report) = case.run(&[]).unwrap();
     assert!(report.is_empty(), "{report:?}");
     let provider = &config.providers[0].provider;
-    assert_eq!(provider.client_secret.as_ref().unwrap().expose(), "hunter2-of-the-client");
+    assert_eq!(client_secret(provider).expose(), "hunter2-of-the-client");
     assert_eq!(provider.scope, "openid groups");
     assert_eq!(config.exposed_tokens, ExposedTokens { id: true, access: true });
 }
@@ -440,7 +440,7 @@ fn named_providers() {
     );
     let case = Case::with_secrets(&named)
         .file("ca.pem", "-----BEGIN CERTIFICATE-----\n")
-        .file("freshgate.toml", "[provider.keycloak]\nissuer = \"https://k.example.com/realm\"\noffline_access = \"never\"\nuserinfo = false\nclock_leeway = \"1m\"\nlost_answer = \"retry\"\ngrace = \"20s\"\nrefreshes_in_flight = 8\n");
+        .file("freshgate.toml", "[provider.keycloak]\nissuer = \"https://k.example.com/realm\"\noffline_access = \"never\"\nuserinfo = false\npar = \"always\"\ndpop = \"auto\"\nclock_leeway = \"1m\"\nlost_answer = \"retry\"\ngrace = \"20s\"\nrefreshes_in_flight = 8\n");
     let (config, report) = case.run(&[]).unwrap();
     assert!(report.is_empty(), "{report:?}");
     let [default, keycloak] = config.providers.as_slice() else { panic!("two providers") };
@@ -453,13 +453,15 @@ fn named_providers() {
     assert_eq!(keycloak.client_auth_method, Some(ClientAuthMethod::ClientSecretPost));
     assert_eq!(keycloak.issuer.to_string(), "https://k.example.com/realm");
     assert_eq!(keycloak.offline_access, OfflineAccess::Never);
+    assert_eq!(keycloak.pushed_requests, PushedRequests::Always);
+    assert_eq!(default.provider.pushed_requests, PushedRequests::IfRequired);
+    assert_eq!((keycloak.dpop, default.provider.dpop), (DpopUse::IfListed, DpopUse::Never));
     assert_eq!(keycloak.clock_leeway, Duration::from_secs(60));
     assert_eq!(keycloak.refreshing.lost_answer, Some(LostAnswer::RetryWithin(Duration::from_secs(20))));
     assert_eq!(keycloak.refreshing.requests_in_flight.get(), 8);
     assert_eq!(default.provider.refreshing, Refreshing::default());
     assert!(!keycloak.userinfo);
-    let parameters: Vec<(&str, &str)> =
-        keycloak.authorize_parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let parameters: Vec<(&str, &str)> = keycloak.authorize_parameters.others().collect();
     assert_eq!(
         parameters,
         [("prompt", "login"), ("audience", "api"), ("max_age", "600"), ("kc_idp_hint", "github")]
@@ -513,8 +515,9 @@ fn a_public_client_needs_no_secret() {
         "client_kwargs = { token_endpoint_auth_method = \"none\", prompt = \"\" }",
     );
     let config = Case::with_secrets(&auth).config(&[]);
-    assert!(config.providers[0].provider.client_secret.is_none());
-    assert!(config.providers[0].provider.authorize_parameters.is_empty(), "an empty prompt is not sent");
+    assert!(matches!(config.providers[0].provider.credential, ClientCredential::Public));
+    let parameters = &config.providers[0].provider.authorize_parameters;
+    assert_eq!(parameters.others().count(), 0, "an empty prompt is not sent");
 }
 
 #[test]
@@ -532,4 +535,61 @@ fn the_store_folder_is_made() {
     let case = Case::with_secrets(GOOD);
     case.config(&["--store", "memory:"]).prepare_store_folder().unwrap();
     assert!(!case.path(".freshgate").exists());
+}
+
+/// A private key, as `openssl genpkey` writes it.
+const CLIENT_KEY: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../freshgate-oidc/src/client_auth/key/testdata/p256-pkcs8.pem"
+));
+
+#[test]
+fn a_key_takes_the_place_of_the_secret() {
+    let without_secret = GOOD.replace("client_secret = \"hunter2-of-the-client\"\n", "");
+    let of_key = "[provider.default]\nclient_key_file = \"etc/key.pem\"\n";
+    let all = format!(
+        "{of_key}client_key_algorithm = \"ES256\"\nclient_key_id = \"k1\"\nassertion_audience = \"issuer\"\n"
+    );
+    let method = "client_kwargs = { token_endpoint_auth_method = \"private_key_jwt\" }\n";
+    for (auth, file, variable, audience, notes) in [
+        (without_secret.clone(), of_key, None, None, 0),
+        (without_secret.clone(), &all, None, Some(AssertionAudience::Issuer), 0),
+        (format!("{without_secret}{method}"), of_key, None, None, 0),
+        (without_secret.clone(), "", Some("etc/key.pem"), None, 0),
+        // The variable wins, and a secret that is there is passed over.
+        (
+            GOOD.to_owned(),
+            "[provider.default]\nclient_key_file = \"nowhere.pem\"\n",
+            Some("etc/key.pem"),
+            None,
+            1,
+        ),
+    ] {
+        let mut case = Case::with_secrets(&auth).file("freshgate.toml", file).file("etc/key.pem", CLIENT_KEY);
+        if let Some(path) = variable {
+            case = case.variable("FRESHGATE_CLIENT_KEY_FILE", path);
+        }
+        let (config, report) = case.run(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+        let provider = &config.providers[0].provider;
+        assert!(matches!(provider.credential, ClientCredential::Key(_)), "{file}");
+        assert_eq!(provider.assertion_audience, audience, "{file}");
+        assert_eq!(report.render(Look::Plain).matches("is used instead of").count(), notes, "{report:?}");
+    }
+}
+
+#[test]
+fn resources_and_lists_of_words() {
+    for (written, resources, acr_values) in [
+        ("resource = \"https://api.example.com/v1\"", &["https://api.example.com/v1"][..], None),
+        ("resource = [\"https://a.example.com\", \"urn:b\"]", &["https://a.example.com", "urn:b"], None),
+        ("acr_values = [\"urn:mfa\", \"urn:hwk\"]", &[], Some("urn:mfa urn:hwk")),
+    ] {
+        let auth = format!("{GOOD}client_kwargs = {{ {written} }}\n");
+        let config = Case::with_secrets(&auth).config(&[]);
+        let parameters = &config.providers[0].provider.authorize_parameters;
+        let found: Vec<&str> = parameters.resources().iter().map(|resource| resource.as_str()).collect();
+        assert_eq!(found, resources, "{written}");
+        let found = parameters.others().find(|(name, _)| *name == "acr_values").map(|(_, value)| value);
+        assert_eq!(found, acr_values, "{written}");
+    }
 }

@@ -8,6 +8,8 @@ mod problems;
 use std::{fs, path::PathBuf};
 
 use clap::Parser as _;
+use freshgate::provider::ProviderConfig;
+use freshgate_oidc::{ClientCredential, Secret};
 
 use super::{Config, DevConfig, Environment, Look, Report, load_dev, load_run};
 use crate::cli::{Cli, Command};
@@ -20,6 +22,14 @@ client_id = "reports"
 client_secret = "hunter2-of-the-client"
 server_metadata_url = "https://id.example.com/.well-known/openid-configuration"
 "#;
+
+/// The secret by which the gate proves itself at a provider.
+pub(super) fn client_secret(provider: &ProviderConfig) -> &Secret {
+    match &provider.credential {
+        ClientCredential::Secret(secret) => secret,
+        other => panic!("no secret but {other:?}"),
+    }
+}
 
 /// A folder with an app, a home folder, variables and arguments.
 pub(super) struct Case {

@@ -109,12 +109,72 @@ report!(
         GOOD.replace("client_id", "[auth.idp]\nclient_id")
     ))
 );
+// The client's key.
+fn with_client_key(key: &str, more: &str) -> Case {
+    let file = format!("[provider.default]\nclient_key_file = \"key.pem\"\n{more}");
+    Case::with_freshgate_toml(&file).file("key.pem", key)
+}
+macro_rules! key {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../freshgate-oidc/src/client_auth/key/testdata/",
+            $name
+        ))
+    };
+}
+report!(
+    client_key_file_is_missing,
+    Case::with_freshgate_toml("[provider.default]\nclient_key_file = \"key.pem\"\n")
+);
+report!(client_key_is_none, with_client_key("hunter2", ""));
+report!(client_key_has_a_password, with_client_key(key!("encrypted.pem"), ""));
+report!(client_key_is_of_another_kind, with_client_key(key!("secp256k1.pem"), ""));
+report!(
+    client_key_with_anothers_certificate,
+    with_client_key(concat!(key!("p256-pkcs8.pem"), key!("rsa-certificate.pem")), "")
+);
+report!(
+    client_key_signs_otherwise,
+    with_client_key(
+        key!("p256-pkcs8.pem"),
+        "client_key_algorithm = \"RS256\"\nassertion_audience = \"me\"\n"
+    )
+);
+report!(
+    client_key_settings_without_a_key,
+    Case::with_freshgate_toml(
+        "[provider.default]\nclient_key_id = \"k1\"\nassertion_audience = \"issuer\"\n"
+    )
+);
+report!(
+    private_key_jwt_without_a_key,
+    Case::with_auth(
+        "client_secret = \"hunter2-of-the-client\"",
+        "client_kwargs = { token_endpoint_auth_method = \"private_key_jwt\" }"
+    )
+);
+report!(
+    a_key_and_another_method,
+    Case::with_secrets(&format!(
+        "{GOOD}client_kwargs = {{ token_endpoint_auth_method = \"client_secret_post\" }}\n"
+    ))
+    .file("freshgate.toml", "[provider.default]\nclient_key_file = \"key.pem\"\n")
+    .file("key.pem", key!("p256-pkcs8.pem"))
+);
+
 report!(client_secret_is_a_number, Case::with_auth("\"hunter2-of-the-client\"", "12345678"));
 report!(cookie_secret_is_short, Case::with_auth("hunter2-0123456789-0123456789-0123456789", "hunter2"));
 report!(
     client_kwargs_have_wrong_types,
     Case::with_secrets(&format!(
         "{GOOD}client_kwargs = {{ timeout = \"30\", scope = 5, token_endpoint_auth_method = \"client_secret_bsic\", max_age = [1], response_mode = \"form_post\" }}\n"
+    ))
+);
+report!(
+    authorize_params_that_cannot_be,
+    Case::with_secrets(&format!(
+        "{GOOD}[auth.authorize_params]\nresource = \"/api\"\nmax_age = \"soon\"\nresponse_type = \"token\"\nclaims = {{}}\n"
     ))
 );
 report!(client_kwargs_are_no_table, Case::with_secrets(&format!("{GOOD}client_kwargs = \"openid\"\n")));

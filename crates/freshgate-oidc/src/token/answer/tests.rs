@@ -89,6 +89,29 @@ fn token_types() {
 }
 
 #[test]
+fn a_token_of_another_type_is_not_used_and_its_refresh_token_is_kept() {
+    use ExpectedTokenType::{Bearer, Dpop, Either};
+    for (token_type, expected, used) in [
+        ("Bearer", Bearer, true),
+        ("Bearer", Either, true),
+        ("Bearer", Dpop, false),
+        ("DPoP", Bearer, false),
+        ("DPoP", Either, true),
+        ("dpop", Dpop, true),
+    ] {
+        let body = json!({"access_token": "at", "token_type": token_type, "refresh_token": "next"});
+        match answer(200, body.to_string().as_bytes()).expecting(expected) {
+            TokenAnswer::Granted(_) => assert!(used, "{token_type} {expected:?}"),
+            TokenAnswer::Malformed { what: WhyMalformed::OtherTokenType, refresh_token: Some(token) } => {
+                assert!(!used && token.expose() == "next", "{token_type} {expected:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(answer(400, b"{}").expecting(Dpop), TokenAnswer::Refused(_)));
+}
+
+#[test]
 fn lifetimes() {
     for (expires_in, seconds) in [
         (json!(3600), Some(3600.0)),
@@ -168,6 +191,8 @@ fn refusals() {
         (400, r#"{"error":"invalid_request"}"#, Some("invalid_request"), Other),
         (400, r#"{"error":"invalid_scope"}"#, Some("invalid_scope"), Other),
         (400, r#"{"error":"bad_luck"}"#, Some("bad_luck"), Other),
+        (400, r#"{"error":"invalid_dpop_proof"}"#, Some("invalid_dpop_proof"), InvalidClient),
+        (400, r#"{"error":"use_dpop_nonce"}"#, Some("use_dpop_nonce"), InvalidClient),
         (401, "", None, InvalidClient),
         (400, "", None, Other),
         (400, "{}", None, Other),

@@ -207,6 +207,7 @@ fn bad_tokens() -> Vec<(&'static str, &'static str, Case, IdTokenError)> {
 
         ("authentication time", "too old", good().claim("auth_time", json!(NOW_SECONDS - 3661)).with(limited_to_an_hour), IdTokenError::AuthenticationTooOld),
         ("authentication time", "none", good().with(limited_to_an_hour), IdTokenError::AuthenticationTooOld),
+        ("authentication time", "in the future", good().claim("auth_time", json!(NOW_SECONDS + 61)).with(limited_to_an_hour), IdTokenError::AuthenticationTooOld),
         ("authentication time", "not known to the provider", good().claim("auth_time", json!(0)).with(limited_to_an_hour), IdTokenError::AuthenticationTooOld),
         ("authentication time", "text", good().claim("auth_time", json!(NOW_SECONDS.to_string())).with(limited_to_an_hour), IdTokenError::AuthenticationTooOld),
 
@@ -227,7 +228,7 @@ fn bad_tokens() -> Vec<(&'static str, &'static str, Case, IdTokenError)> {
 }
 
 fn limited_to_an_hour(case: &mut Case) {
-    case.max_age = MaxAuthenticationAge::AtMost(Duration::from_secs(3600));
+    case.max_age = MaxAuthenticationAge::AtMost { age: Duration::from_secs(3600), sent_at: NOW };
 }
 
 impl IdTokenError {
@@ -320,6 +321,13 @@ fn good_tokens() {
         ("in force for long", good().claim("nbf", json!(0))),
         ("auth_time is a fraction", good().claim("auth_time", json!(NOW_SECONDS as f64 - 0.25))),
         ("auth_time is zero", good().claim("auth_time", json!(0))),
+        (
+            "auth_time is of the moment, and the user took a while afterwards",
+            good().claim("auth_time", json!(NOW_SECONDS - 500)).with(|case| {
+                let sent_at = NOW - Duration::from_secs(560);
+                case.max_age = MaxAuthenticationAge::AtMost { age: Duration::ZERO, sent_at };
+            }),
+        ),
         ("auth_time is nonsense that nobody asked for", good().claim("auth_time", json!("today"))),
         (
             "recent enough",
