@@ -106,6 +106,20 @@ elif do == "start":
     say(started=[polite.pid, other.pid])
 elif do == "login":
     st.login(*filter(None, [st.query_params.get("provider")]))
+elif do == "authorization":
+    import freshgate
+
+    try:
+        say(headers=freshgate.authorization("GET", "https://api.example/x", st.query_params.get("nonce")))
+    except freshgate.FreshgateError as error:
+        say(error=type(error).__name__, reason=error.reason, signed_in=st.user.is_logged_in)
+elif do == "login-with":
+    import freshgate
+
+    try:
+        freshgate.login(st.query_params.get("provider"), **json.loads(st.query_params["parameters"]))
+    except freshgate.FreshgateError as error:
+        say(error=type(error).__name__, reason=error.reason, message=str(error))
 elif do == "logout":
     st.logout()
     say(signed_in=st.user.is_logged_in, user=st.user.get("name"))

@@ -27,6 +27,8 @@ METHODS: Final = {
     "/v1/session": {"GET", "DELETE"},
     "/v1/session/token": {"GET"},
     "/v1/session/refresh": {"POST"},
+    "/v1/session/authorization": {"POST"},
+    "/v1/login": {"POST"},
     "/v1/events": {"GET"},
 }
 
@@ -41,6 +43,7 @@ class Request:
     path: str
     handle: str | None
     timeout: str | None
+    body: Any = None
 
     def __str__(self) -> str:
         return f"{self.method} {urlsplit(self.path).path}"
@@ -87,6 +90,7 @@ class FakeGate:
             "generation": 1,
             "claims": {"iss": "https://idp.example", "sub": f"sub-{handle[:6]}"} | claims,
             **self._new_tokens(lives, fresh),
+            "token_type": "Bearer",
             "outcome": "not_needed",
         }
         return handle
@@ -145,6 +149,8 @@ class FakeGate:
         scripted = self.scripted.get(str(request))
         if scripted is not None:
             return scripted(request)
+        if str(request) == "POST /v1/login":
+            return 200, {"path": "/auth/login?prepared=sealed"}
         if not request.handle or not _is_seconds(request.timeout):
             return error(400, "bad_request")
         if request.method == "DELETE":
@@ -158,6 +164,9 @@ class FakeGate:
         session = self.sessions.get(handle)
         if session is None:
             return error(404, "not_signed_in")
+        if str(request) == "POST /v1/session/authorization":
+            fields = {"Authorization": f"DPoP {session['tokens']['access']}", "DPoP": "proof"}
+            return 200, {"headers": fields}
         if str(request) == "POST /v1/session/refresh" or (
             str(request) == "GET /v1/session/token" and time.time() >= session["fresh_until"]
         ):
@@ -214,8 +223,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream()
             return
         handle, timeout = self.headers["Freshgate-Session"], self.headers["Freshgate-Timeout"]
+        length = int(self.headers["Content-Length"] or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
         try:
-            self._send(*self.server.gate.answer(Request(self.command, self.path, handle, timeout)))
+            self._send(*self.server.gate.answer(Request(self.command, self.path, handle, timeout, body)))
         except Drop:
             self.close_connection = True
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import streamlit
 
 import streamlit_app
-from fake_gate import FakeGate, Request, error, wait_until
+from fake_gate import Answer, FakeGate, Request, error, wait_until
 from streamlit_app import App
 
 VERSION = tuple(int(part) for part in streamlit.__version__.split(".")[:3])
@@ -379,6 +381,63 @@ def test_login_with_a_provider_that_is_not_configured(app: App) -> None:
         'freshgate.FreshgateError: The provider "github" is not configured. Configured: default, okta.'
     ]
     assert run.redirect is None
+
+
+def _answered(answer: Answer, _request: Request) -> Answer:
+    return answer
+
+
+def test_a_request_to_an_api(gate: FakeGate, app: App) -> None:
+    handle = gate.sign_in(name="Ada")
+    access = gate.sessions[handle]["tokens"]["access"]
+    with app.open(handle) as page:
+        assert page.run("authorization", nonce="n").said["headers"] == {
+            "Authorization": f"DPoP {access}",
+            "DPoP": "proof",
+        }
+        asked = [request for request in gate.requests if str(request) == "POST /v1/session/authorization"][-1]
+        assert (asked.handle, asked.body["method"], asked.body["nonce"]) == (handle, "GET", "n")
+        for answer, said in (
+            (error(403, "not_exposed"), {"error": "FreshgateError", "reason": "not_exposed", "signed_in": True}),
+            (error(503, "try_later", "store"), {"error": "TryLater", "reason": "store", "signed_in": True}),
+            (error(410, "sign_in_again", "refused"), {"error": "SignInAgain", "reason": "refused", "signed_in": False}),
+        ):
+            gate.scripted["POST /v1/session/authorization"] = partial(_answered, answer)
+            run = page.run("authorization").said
+            assert {name: run[name] for name in said} == said
+    with app.open() as page:
+        assert page.run("authorization").said["error"] == "NotSignedIn"
+
+
+def test_login_that_asks_for_more(gate: FakeGate, app: App) -> None:
+    handle = gate.sign_in(name="Ada")
+    parameters = {"acr_values": ["phr", "mfa"], "max_age": 0, "prompt": None}
+    for named, provider in ((handle, "okta"), (None, None)):
+        query = {"parameters": json.dumps(parameters)} | ({"provider": provider} if provider else {})
+        with app.open(named) as page:
+            run = page.run("login-with", url="http://localhost:8501/page", **query)
+            assert run.errors == []
+            assert run.redirect is not None
+            assert run.redirect.startswith("/auth/login?prepared=sealed&next=/page")
+            # The next login is an ordinary one again.
+            assert (
+                page.run("login", url="http://localhost:8501/").redirect
+                == "/auth/login?provider=default&next=/%3Fdo%3Dlogin"
+            )
+        asked = [request for request in gate.requests if str(request) == "POST /v1/login"][-1]
+        assert asked.handle == named
+        assert asked.body == {"provider": provider or "default", "parameters": parameters}
+
+
+def test_login_that_asks_for_what_cannot_be(gate: FakeGate, app: App) -> None:
+    gate.scripted["POST /v1/login"] = lambda _: error(400, "bad_parameter")
+    with app.open() as page:
+        run = page.run("login-with", parameters='{"state": "x"}')
+        assert run.redirect is None
+        assert (run.said["error"], run.said["reason"]) == ("FreshgateError", "bad_parameter")
+        assert run.said["message"] == "A plain sentence."
+        run = page.run("login-with", parameters="{}", provider="github")
+        assert run.said["reason"] == "unknown_provider"
 
 
 def test_logout(gate: FakeGate, app: App) -> None:

@@ -36,6 +36,32 @@ def test_refresh_names_its_wait_and_its_session(gate: FakeGate, api: SessionApi)
     assert gate.requests == [Request("POST", "/v1/session/refresh", handle, "5")]
 
 
+def test_prepares_a_login(gate: FakeGate, api: SessionApi) -> None:
+    for handle in ("h", None):
+        assert api.prepare_login(handle, "okta", {"max_age": 0, "scope": ["a", "b"]}) == "/auth/login?prepared=sealed"
+        body = {"provider": "okta", "parameters": {"max_age": 0, "scope": ["a", "b"]}}
+        assert gate.requests[-1] == Request("POST", "/v1/login", handle, None, body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "reason"),
+    [
+        (error(400, "bad_parameter"), FreshgateError, "bad_parameter"),
+        (error(404, "unknown_provider"), FreshgateError, "unknown_provider"),
+        (error(404, "not_found"), TryLater, "not_found"),
+        ((200, {"path": 5}), TryLater, "unexpected_answer"),
+        ((200, {}), TryLater, "unexpected_answer"),
+    ],
+)
+def test_a_login_that_cannot_be_prepared(
+    gate: FakeGate, api: SessionApi, answer: Answer, kind: type[FreshgateError], reason: str
+) -> None:
+    gate.scripted["POST /v1/login"] = lambda _: answer
+    with pytest.raises(FreshgateError) as caught:
+        api.prepare_login(None, "default", {})
+    assert (type(caught.value), caught.value.reason) == (kind, reason)
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "reason", "retry_after"),
     [

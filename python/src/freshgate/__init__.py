@@ -1,6 +1,6 @@
 """freshgate, inside the app.
 
-There is nothing to call: `freshgate run app.py` loads this package into the app's process, and `st.user`,
+There is nothing that must be called: `freshgate run app.py` loads this package into the app's process, and `st.user`,
 `st.user.tokens`, `st.user.refresh()`, `st.login` and `st.logout` work from then on. Import it to handle its errors::
 
     try:
@@ -10,7 +10,14 @@ There is nothing to call: `freshgate run app.py` loads this package into the app
     except freshgate.TryLater as error:
         st.info(f"Try again in {error.retry_after:.0f} s")
 
-`freshgate.last_refresh()` says what came of the last one.
+`freshgate.last_refresh()` says what came of the last one. To ask for more in one login::
+
+    if st.user.get("acr") != "mfa":
+        freshgate.login(acr_values="mfa")
+
+and for the headers of a request to an API, whatever kind of token it is::
+
+    requests.get(url, headers=freshgate.authorization("GET", url))
 """
 
 from __future__ import annotations
@@ -18,21 +25,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from freshgate._identity import last_refresh
+    from freshgate._identity import authorization, last_refresh, login
     from freshgate.errors import FreshgateError, NoRefreshToken, NotSignedIn, SignInAgain, TryLater
 
 __version__ = "0.1.0"
 
-__all__ = ["FreshgateError", "NoRefreshToken", "NotSignedIn", "SignInAgain", "TryLater", "__version__", "last_refresh"]
+__all__ = [
+    "FreshgateError",
+    "NoRefreshToken",
+    "NotSignedIn",
+    "SignInAgain",
+    "TryLater",
+    "__version__",
+    "authorization",
+    "last_refresh",
+    "login",
+]
 
 
 def __getattr__(name: str) -> object:
     # On demand: the errors derive from Streamlit's where it is there, and loading that is slow and, at start-up, must
     # wait until the module path is in order.
-    if name == "last_refresh":
+    if name in {"authorization", "last_refresh", "login"}:
         from freshgate import _identity
 
-        return _identity.last_refresh
+        return getattr(_identity, name)
     if name in __all__:
         from freshgate import errors
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -19,9 +20,17 @@ from freshgate.errors import FreshgateError, NotSignedIn, SignInAgain, TryLater
 #: The request header by which the gate names the session.
 HEADER: Final = "Freshgate-Session"
 
+#: What one login may ask of the provider: texts, numbers, lists of texts, and JSON objects for `claims`.
+Parameter = str | int | bool | Sequence[str] | Mapping[str, Any] | None
+
 _LOGGER: Final = logging.getLogger("freshgate")
 # A gate that hangs may hold the event loop once in this many seconds, and no longer than LOCAL_TIMEOUT.
 _TRUST_AGAIN_AFTER: Final = 5.0
+
+
+# The path of the login that the script is about to be sent to, where the gate has prepared one.
+_prepared: Final[ContextVar[str | None]] = ContextVar("freshgate_prepared_login", default=None)
+_installed: Identity | None = None
 
 
 class Identity:
@@ -39,6 +48,8 @@ class Identity:
 
     def install(self) -> None:
         """Makes Streamlit go by this, for the life of the process."""
+        global _installed  # noqa: PLW0603 - one process, one gate
+        _installed = self
         _streamlit_private.install(
             HEADER,
             _streamlit_private.Replacements(
@@ -81,6 +92,13 @@ class Identity:
             _LOGGER.warning("The gate answered something unexpected about a session (%s).", error.reason)
         return {**beside, **ANONYMOUS} if isinstance(session.state, Ended) else user
 
+    def prepare_login(self, provider: str, parameters: Mapping[str, Parameter]) -> str:
+        """The path of a login that asks for these parameters, for the browser of the script that runs."""
+        self.validate_provider(provider)
+        user = _streamlit_private.script_user()
+        handle = user.session.handle if isinstance(user, SessionUser) and not user.is_over() else None
+        return self._sessions.api.prepare_login(handle, provider, parameters)
+
     def validate_provider(self, name: str) -> None:
         """Raises `FreshgateError` for a provider that is not configured."""
         providers = self._providers if self._providers is not None else _providers_in_secrets()
@@ -96,10 +114,51 @@ class Identity:
         raise error
 
 
+def login(provider: str | None = None, /, **parameters: Parameter) -> None:
+    """`st.login(provider)` that asks for more: `freshgate.login(prompt="login", login_hint="ada@example.com")`.
+
+    Any parameter of an authorization request can be named but the protocol's own (`state`, `redirect_uri`, …). It takes
+    the place of what is configured; `None` leaves a configured one out. A list of texts is a list of words, as in
+    `scope`. `acr_values` and `max_age` are checked when the user comes back: who did not sign in that way keeps the
+    session there was. A user who did gets a new session in its place.
+
+    The address that the browser is sent to is sealed by the gate: nobody can make or change one, and it is good for
+    this browser alone. Raises `freshgate.FreshgateError` for what cannot be asked for, and `freshgate.TryLater` where
+    the gate cannot be asked.
+    """
+    if _installed is None:
+        raise FreshgateError(
+            "freshgate.login() works in an app behind the gate. Start the app with: freshgate run app.py"
+        )
+    name = provider or "default"
+    before = _prepared.set(_installed.prepare_login(name, parameters))
+    try:
+        streamlit.login(name)
+    finally:
+        _prepared.reset(before)
+
+
+def authorization(method: str, url: str, nonce: str | None = None) -> dict[str, str]:
+    """The headers of one request to an API: `requests.get(url, headers=freshgate.authorization("GET", url))`.
+
+    `Authorization` holds an access token that is never expired. If the provider has bound it to the session's key
+    (DPoP, RFC 9449), `DPoP` holds the proof that the key's holder sends this request: for this method and address, at
+    once.
+    Where an API answers 401 with a header `DPoP-Nonce`, ask again with that `nonce`.
+
+    The access token must be among `expose_tokens`. Raises `freshgate.SignInAgain`, `freshgate.TryLater` and
+    `freshgate.NotSignedIn` as `st.user.refresh()` does.
+    """
+    user = _streamlit_private.script_user()
+    if not isinstance(user, SessionUser):
+        raise NotSignedIn("Nobody is signed in, so there is no access token. Call st.login() first.")
+    return user.authorization(method, url, nonce)
+
+
 def login_url(provider: str) -> str:
     """Where `st.login` sends the browser: the gate takes a plain name, and brings the user back to this page."""
     base = "/" + str(streamlit.get_option("server.baseUrlPath") or "").strip("/")
-    login = f"{base.rstrip('/')}/auth/login?provider={quote(provider, safe='')}"
+    login = _prepared.get() or f"{base.rstrip('/')}/auth/login?provider={quote(provider, safe='')}"
     page = _this_page()
     return login if page is None or page.rstrip("/") == base.rstrip("/") else f"{login}&next={quote(page, safe='/')}"
 

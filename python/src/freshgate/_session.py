@@ -187,6 +187,17 @@ class Session:
             raise TryLater("expired")
         return newest.tokens
 
+    def authorization(self, method: str, url: str, nonce: str | None) -> dict[str, str]:
+        """The header fields of one request to an API. Raises an error of the package."""
+        state = self.state
+        if isinstance(state, Ended):
+            raise SignInAgain(state.reason)
+        try:
+            return self._api.authorization(self.handle, method, url, nonce, _WAIT_WITHOUT_TOKEN)
+        except SignInAgain as error:
+            self.end(error.reason or "ended")
+            raise
+
     def refresh(self, timeout: float) -> Document:
         """Tokens and claims no older than this call. Raises an error of the package."""
         state = self.state

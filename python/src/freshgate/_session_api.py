@@ -12,7 +12,7 @@ import math
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -78,6 +78,44 @@ class SessionApi:
         """The session with tokens and claims no older than this call."""
         return self._document("POST", "/v1/session/refresh", handle, wait=wait, timeout=wait + LOCAL_TIMEOUT)
 
+    def prepare_login(self, handle: str | None, provider: str, parameters: Mapping[str, Any]) -> str:
+        """The path of a login that asks for these parameters, for the browser with this session, or for one without.
+
+        Raises `FreshgateError` for what cannot be asked for.
+        """
+        headers = {"Content-Type": "application/json"} | ({} if handle is None else {"Freshgate-Session": handle})
+        body = json.dumps({"provider": provider, "parameters": dict(parameters)}).encode()
+        with _unreachable_as_try_later():
+            status, answer = self._exchange("POST", "/v1/login", headers, body, LOCAL_TIMEOUT)
+            if status != HTTPStatus.OK:
+                raise _error(status, answer)
+            document = json.loads(answer)
+            path = document.get("path") if isinstance(document, dict) else None
+            if not isinstance(path, str):
+                raise ValueError("there is no path")
+            return path
+
+    def authorization(self, handle: str, method: str, url: str, nonce: str | None, wait: float) -> dict[str, str]:
+        """The header fields of one request to an API, with a token that lives on for a while.
+
+        Raises `FreshgateError` where the app may not see the access token.
+        """
+        headers = {
+            "Freshgate-Session": handle,
+            "Freshgate-Timeout": str(math.ceil(wait)),
+            "Content-Type": "application/json",
+        }
+        body = json.dumps({"method": method, "url": url, "nonce": nonce}).encode()
+        with _unreachable_as_try_later():
+            status, answer = self._exchange("POST", "/v1/session/authorization", headers, body, wait + LOCAL_TIMEOUT)
+            if status != HTTPStatus.OK:
+                raise _error(status, answer)
+            document = json.loads(answer)
+            fields = document.get("headers") if isinstance(document, dict) else None
+            if not isinstance(fields, dict):
+                raise ValueError("there are no headers")
+            return {str(name): str(value) for name, value in fields.items()}
+
     def events(self) -> Iterator[Event]:
         """What happens to sessions, until the stream drops: then it raises `TryLater`."""
         with _unreachable_as_try_later():
@@ -94,22 +132,27 @@ class SessionApi:
                 connection.close()
 
     def _document(self, method: str, path: str, handle: str, *, wait: float | None, timeout: float) -> Document:
-        headers = self._headers() | {"Freshgate-Session": handle, "Connection": "close"}
+        headers = {"Freshgate-Session": handle}
         if wait is not None:
             headers["Freshgate-Timeout"] = str(math.ceil(wait))
         with _unreachable_as_try_later():
-            deadline = time.monotonic() + timeout
-            connection = self._connect(timeout)
-            try:
-                connection.request(method, path, headers=headers)
-                sock = _socket_of(connection)
-                response = connection.getresponse()
-                body = _read(response, sock, deadline)
-            finally:
-                connection.close()
-            if response.status != HTTPStatus.OK:
-                raise _error(response.status, body)
+            status, body = self._exchange(method, path, headers, None, timeout)
+            if status != HTTPStatus.OK:
+                raise _error(status, body)
             return parse(body, handle)
+
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+    ) -> tuple[int, bytes]:
+        deadline = time.monotonic() + timeout
+        connection = self._connect(timeout)
+        try:
+            connection.request(method, path, body, headers=self._headers() | {"Connection": "close"} | dict(headers))
+            sock = _socket_of(connection)
+            response = connection.getresponse()
+            return response.status, _read(response, sock, deadline)
+        finally:
+            connection.close()
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._secret}", "User-Agent": "freshgate-python"}
@@ -195,6 +238,10 @@ def _error(status: int, body: bytes) -> FreshgateError:
         return SignInAgain(reason or "ended")
     if status == HTTPStatus.NOT_FOUND and code == "not_signed_in":
         return SignInAgain("not_signed_in")
+    if code in {"bad_parameter", "not_exposed", "unknown_provider"}:
+        refused = FreshgateError(str(answer.get("message") or "This cannot be asked for."))
+        refused.reason = code
+        return refused
     if status == HTTPStatus.CONFLICT:
         return NoRefreshToken()
     retry_after = answer.get("retry_after")

@@ -105,6 +105,12 @@ class SessionUser(dict[str, Any]):
             self.mark_presented()
             raise
 
+    def authorization(self, method: str, url: str, nonce: str | None) -> dict[str, str]:
+        """What a request of the app to an API carries. Raises `SignInAgain` or `TryLater`."""
+        if self._signed_out:
+            raise SignInAgain("logout")
+        return self.session.authorization(method, url, nonce)
+
     def refresh(self, timeout: float) -> None:
         """Newest tokens and claims, in place, for the run that asks. The page is not run again for them."""
         if self._signed_out:
