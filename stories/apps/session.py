@@ -4,7 +4,9 @@ import hashlib
 import json
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 
+import freshgate
 import streamlit as st
 from streamlit.errors import StreamlitAuthError
 
@@ -32,6 +34,21 @@ def call_api(token: str) -> int:
         return error.code
 
 
+def call_api_with_proof(url: str) -> int:
+    """Whatever kind of token it is; asks again where the API hands out a nonce (RFC 9449, section 9)."""
+    nonce: str | None = None
+    while True:
+        request = urllib.request.Request(url, headers=freshgate.authorization("GET", url, nonce))
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            handed_out = error.headers.get("DPoP-Nonce")
+            if nonce is not None or error.code != HTTPStatus.UNAUTHORIZED or handed_out is None:
+                return error.code
+            nonce = handed_out
+
+
 state = st.session_state
 state.setdefault("runs", 0)
 state.setdefault("clicks", 0)
@@ -55,6 +72,12 @@ if not st.user.is_logged_in:
     with st.container(key="log_in_at_work"):
         st.button("Log in at work", on_click=st.login, args=("work",))
     st.stop()
+
+with st.container(key="confirm"):
+    st.button("Confirm", on_click=freshgate.login, kwargs={"max_age": 0, "prompt": None})
+
+with st.container(key="second_factor"):
+    st.button("Second factor", on_click=freshgate.login, kwargs={"acr_values": ["phr", "mfa"]})
 
 with st.container(key="log_out"):
     st.button("Log out", on_click=st.logout)
@@ -81,9 +104,17 @@ with st.container(key="call"):
         state.answer = call_api(access_token())
 show("answer", state.get("answer", "none"))
 
+with st.container(key="call_with_proof"):
+    if st.button("Call with a proof"):
+        state.proven = call_api_with_proof(st.secrets["api"]["url"])
+        state.calls = state.get("calls", 0) + 1
+show("proven", f"{state.get('calls', 0)}: {state.get('proven', 'none')}")
+
 show("sub", st.user.get("sub"))
 show("name", st.user.get("name"))
 show("provider", st.user.get("provider"))
+show("acr", st.user.get("acr"))
+show("auth_time", st.user.get("auth_time"))
 show("groups", len(st.user.get("groups") or []))
 show("token", print_of(access_token()))
 show("token_size", len(access_token()))

@@ -77,6 +77,12 @@ class Project:
             "expose_tokens": ["access", "id"],
         }
 
+    def write_settings(self, **tables: Mapping[str, Any]) -> Path:
+        """Writes `freshgate.toml` with these tables below `provider`."""
+        path = self.folder / "freshgate.toml"
+        path.write_text("\n".join(_toml(f"provider.{name}", table) for name, table in tables.items()))
+        return path
+
     def write_secrets(self, **tables: Mapping[str, Any]) -> Path:
         """Writes `.streamlit/secrets.toml` with these tables."""
         path = self.folder / ".streamlit" / "secrets.toml"

@@ -198,27 +198,36 @@ class OidcProvider(Provider):
     printed_per_reuse = r"^grant\.error .* refresh token already used$"
 
     def __init__(
-        self, client: Client, log: Path, token_seconds: float, state: Path | None = None, rotates: bool = True
+        self,
+        client: Client,
+        log: Path,
+        token_seconds: float,
+        state: Path | None = None,
+        rotates: bool = True,
+        registration: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        registered: dict[str, Any] = {}
+        """`registration` is what the gate is registered with besides; `settings` are those of `server.mjs`."""
+        registered: dict[str, Any] = {
+            "client_id": client.client_id,
+            "client_secret": client.client_secret,
+            "redirect_uris": client.redirect_uris,
+            "post_logout_redirect_uris": [client.post_logout_redirect_uri],
+            "grant_types": ["authorization_code", "refresh_token"],
+        }
         if client.backchannel_logout_uri:
             registered["backchannel_logout_uri"] = client.backchannel_logout_uri
             registered["backchannel_logout_session_required"] = True
-        self._settings = {
+        if "client_key_file" in settings:
+            del registered["client_secret"]
+            registered["token_endpoint_auth_method"] = "private_key_jwt"
+        registered |= registration or {}
+        self._settings = settings | {
             "access_token_seconds": round(token_seconds),
             "rotate": rotates,
             "state": None if state is None else str(state),
             "users": USERS,
-            "clients": [
-                {
-                    "client_id": client.client_id,
-                    "client_secret": client.client_secret,
-                    "redirect_uris": client.redirect_uris,
-                    "post_logout_redirect_uris": [client.post_logout_redirect_uri],
-                    "grant_types": ["authorization_code", "refresh_token"],
-                    **registered,
-                }
-            ],
+            "clients": [registered],
         }
         super().__init__(client, log)
 

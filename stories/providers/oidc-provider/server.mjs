@@ -2,6 +2,10 @@
 //
 //   node server.mjs '{"clients": […], "users": {…}, "access_token_seconds": 5}'
 //
+// Further settings: "client_key_file": makes a key, registers its public part for the clients and writes its private part
+// there, as PEM or, where the name ends in .json, as a JWK. "require_par" (false): takes authorization requests only if they
+// were pushed. "dpop_nonce" (false): wants a nonce of its own in DPoP proofs.
+//
 // It listens on a free loopback port, or on `port`, and prints "ready ISSUER". With "state": FILE it is the same provider
 // again after a SIGTERM. Beside the provider's own routes there are some of ours:
 //   GET  /_log      what reached the token, userinfo and revocation endpoints, how many at once, how many connections there were
@@ -15,8 +19,9 @@
 //   POST /_users    {"alice": {…claims}}: the new claims of some users
 //   POST /_revoke   {"user": "alice"}: every refresh token of a user dies, as after an administrator's click
 //   GET  /_api      answers who the bearer of a live access token is, 401 otherwise: an API for the apps
+import { writeFileSync } from 'node:fs';
 import http from 'node:http';
-import { exportJWK, generateKeyPair } from 'jose';
+import { exportJWK, exportPKCS8, generateKeyPair } from 'jose';
 import { Provider } from 'oidc-provider';
 import { openStore } from './store.mjs';
 
@@ -44,6 +49,17 @@ const newKey = async () => {
   return { ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig', kid: 'stories' };
 };
 const key = store.signingKey ?? (await newKey());
+
+if (settings.client_key_file) {
+  const pair = await generateKeyPair('ES256', { extractable: true });
+  const named = { kid: 'gate', use: 'sig', alg: 'ES256' };
+  const privately = settings.client_key_file.endsWith('.json')
+    ? JSON.stringify({ ...(await exportJWK(pair.privateKey)), ...named })
+    : await exportPKCS8(pair.privateKey);
+  writeFileSync(settings.client_key_file, privately, { mode: 0o600 });
+  const jwks = { keys: [{ ...(await exportJWK(pair.publicKey)), ...named }] };
+  for (const client of settings.clients) Object.assign(client, { jwks, token_endpoint_auth_signing_alg: 'ES256' });
+}
 
 const provider = new Provider(issuer, {
   adapter: store.adapter,
@@ -87,6 +103,11 @@ const provider = new Provider(issuer, {
   features: {
     backchannelLogout: { enabled: true },
     devInteractions: { enabled: true },
+    dPoP: { enabled: true, nonceSecret: Buffer.alloc(32, 7), requireNonce: () => settings.dpop_nonce ?? false },
+    pushedAuthorizationRequests: {
+      enabled: true,
+      requirePushedAuthorizationRequests: settings.require_par ?? false,
+    },
     revocation: { enabled: true },
     rpInitiatedLogout: { enabled: true },
     userinfo: { enabled: true },
