@@ -49,8 +49,12 @@ impl Engine {
             tracing::warn!("more happened in the session store than it can tell of");
         }
         // Whatever was read before the first position, or changed since a forgotten one, may be outdated.
-        if (position.is_none() || changes.missed) && self.0.sessions.forget_all() {
-            self.0.sessions.tell(SessionEvent::Missed);
+        if position.is_none() || changes.missed {
+            let held_any = self.0.sessions.forget_all();
+            // Of a session that is active somebody may hold something, in memory or not.
+            if held_any || self.active_sessions() > 0 {
+                self.0.sessions.tell(SessionEvent::Missed);
+            }
         }
         for change in changes.list {
             if self.0.sessions.heard_of(change) {
