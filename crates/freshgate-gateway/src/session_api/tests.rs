@@ -454,6 +454,21 @@ async fn a_token_that_lives_is_served_while_the_provider_is_away() {
 }
 
 #[tokio::test]
+async fn a_token_that_cannot_be_renewed_serves_as_long_as_it_lives() {
+    let world = World::new().await;
+    let api = world.api();
+    world.script(json!({"endpoint": "token:code", "times": 1, "action": {"omit": ["refresh_token"]}})).await;
+    let key = api.sign_in().await;
+    let signed_in = api.ask_about(key, "GET", "/v1/session").await.document();
+    world.advance(290).await;
+    let living = api.ask_about(key, "GET", "/v1/session/token").await.document();
+    assert_eq!((&living["tokens"], &living["outcome"]), (&signed_in["tokens"], &"not_needed".into()));
+    world.advance(20).await;
+    let over = api.ask_about(key, "GET", "/v1/session/token").await;
+    assert_eq!(over.status, StatusCode::CONFLICT, "never a dead one");
+}
+
+#[tokio::test]
 async fn every_refusal_is_the_documented_one() {
     let world = World::new().await;
     let mut shown = vec!["secret", "handle", "min_validity", "timeout", "method", "path"];

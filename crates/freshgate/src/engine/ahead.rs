@@ -172,7 +172,7 @@ impl Engine {
     fn refresh_at(&self, record: &Record) -> Option<Timestamp> {
         record.refresh_token.as_ref()?;
         record.tokens.expires_at.filter(|expires_at| *expires_at < record.ends_at)?;
-        let not_before = self.usable_from(record).max(record.refresh.not_before);
+        let not_before = self.usable_from(record).max(record.refresh.rests_until(self.0.clock.now()));
         freshness::refresh_ahead_at(&record.tokens, record.key, self.0.policy.min_validity, not_before)
     }
 
@@ -183,7 +183,7 @@ impl Engine {
         let others = refresh.lease.as_ref().filter(|lease| !self.has_died(lease));
         // By the clock of its holder, which may be another.
         let free = others.map(|lease| lease.until.clamp(now, now + LEASE));
-        free.max(refresh.not_before).unwrap_or(now)
+        free.max(refresh.rests_until(now)).unwrap_or(now)
     }
 
     /// The next look at a session that has nothing to refresh: it may be idle by then.

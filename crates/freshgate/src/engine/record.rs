@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{history::HistoryEntry, process::Process};
+use super::{history::HistoryEntry, process::Process, refresh::LONGEST_REST};
 use crate::{
     provider::{LostAnswer, UsableToken},
     session::{SessionKey, TokenSet},
@@ -127,6 +127,12 @@ fn unknown_past() -> Timestamp {
 }
 
 impl RefreshState {
+    /// Until when nobody but a forced caller asks again. A time that lies further ahead than anybody is made to wait was
+    /// written by a clock that was wrong, and counts for nothing.
+    pub(crate) fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.not_before.filter(|until| *until <= now + LONGEST_REST)
+    }
+
     /// A request sent at `sent_at` may have used the refresh token, and its answer is lost.
     pub(crate) fn answer_lost(&mut self, sent_at: Timestamp) {
         self.settle_lease();

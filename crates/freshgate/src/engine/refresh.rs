@@ -64,6 +64,8 @@ const LEASE_POLL: Duration = Duration::from_millis(50);
 /// How far the clocks of engines that share a store may be apart. A lease that is over by more than this is dead for sure;
 /// any other is dead once nobody has renewed it for as long as one watched.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// The furthest ahead that another engine's clock may put the end of a rest.
+pub(super) const LONGEST_REST: Duration = LONGEST_RETRY_AFTER.saturating_add(CLOCK_SKEW);
 /// How often a flight starts again because another engine's changed the session under it.
 const OVERTAKEN_LIMIT: u32 = 5;
 /// How often a store that fails is told what is known, so that it does not look like an answer that was lost. That takes
@@ -296,6 +298,13 @@ impl Engine {
             outcome = match within(left(), self.fly(key, Ask::IfExpiring(validity))).await {
                 Ok(landed) => landed.outcome,
                 Err(RefreshError::TryLater(try_later)) => return self.keep(session, validity, try_later),
+                // It serves as long as it lives.
+                Err(RefreshError::NoRefreshToken)
+                    if freshness::judge(session.tokens(), self.0.clock.now(), validity)
+                        != Freshness::Expired =>
+                {
+                    return Ok((FreshSession { session }, RefreshOutcome::NotNeeded));
+                }
                 Err(error) => return Err(error),
             };
         }
@@ -712,7 +721,7 @@ impl Flight<'_> {
                 };
                 continue;
             }
-            if let Some(not_before) = record.refresh.not_before
+            if let Some(not_before) = record.refresh.rests_until(now)
                 && now < not_before
                 && (ask != Ask::Forced || record.refresh.asked_to_wait)
             {

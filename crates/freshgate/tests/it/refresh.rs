@@ -590,6 +590,18 @@ async fn retry_after_is_heeded_by_forced_callers_too_but_not_without_bounds() {
 }
 
 #[tokio::test]
+async fn a_rest_until_long_after_is_of_a_wrong_clock_and_not_kept() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(DAY);
+    setting.provider.next_token_act(Act::Status(429, "10", json!({})));
+    assert_eq!(failure_code(setting.engine.refresh(key, DEADLINE).await), "provider_unavailable");
+    setting.clock.set_back(DAY);
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_asked_for_once_more_with_the_same_token() {
     // It never arrived: the same token is still good.
     let setting = Setting::new();

@@ -48,6 +48,11 @@ impl TestClock {
         self.moved.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
     }
 
+    /// Somebody sets it right.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.moved.fetch_sub(by.as_millis() as i64, Ordering::SeqCst);
+    }
+
     pub(crate) fn unix_seconds(&self) -> i64 {
         self.now().as_unix_millis() / 1000
     }
