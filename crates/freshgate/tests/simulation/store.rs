@@ -12,6 +12,7 @@ use freshgate::{
         Revision, Row, Store, StoreError, Tombstone,
     },
 };
+use tokio::time::Instant;
 
 use crate::{
     book::{self, Book},
@@ -50,13 +51,13 @@ impl SharedStore {
                 world.dawdle(8).await;
                 let percent = world.dealt.store_faults;
                 if world.fault("store failed", percent) {
-                    world.store_failed(by);
+                    world.store_fails_until(by, Instant::now());
                     return Err(failed());
                 }
                 let done = effect.await;
                 world.dawdle(8).await;
                 if world.fault("store failed after writing", percent) {
-                    world.store_failed(by);
+                    world.store_fails_until(by, Instant::now());
                     return Err(failed());
                 }
                 done
@@ -73,8 +74,9 @@ impl SharedStore {
         let busy = world.fault("store busy", world.dealt.busy);
         self.operation(async move {
             if busy {
+                // From now on, though its caller learns of it only then.
+                world.store_fails_until(by, Instant::now() + BUSY);
                 tokio::time::sleep(BUSY).await;
-                world.store_failed(by);
                 return Err(failed());
             }
             effect.await

@@ -312,11 +312,11 @@ impl World {
             .is_some_and(|frozen| frozen.thawed.is_none_or(|thawed| thawed >= since))
     }
 
-    pub(crate) fn store_failed(&self, owner: Owner) {
-        self.told().store_trouble.entry(owner).or_default().push(Instant::now());
+    pub(crate) fn store_fails_until(&self, owner: Owner, moment: Instant) {
+        self.told().store_trouble.entry(owner).or_default().push(moment);
     }
 
-    /// How often the store failed this engine since then.
+    /// How often the store failed this engine since then, what it is about to fail among it.
     pub(crate) fn store_failures(&self, owner: Owner, since: Instant) -> usize {
         let failed = |times: &Vec<Instant>| times.iter().filter(|at| **at >= since).count();
         self.told().store_trouble.get(&owner).map_or(0, failed)
