@@ -92,6 +92,7 @@ class FakeGate:
             **self._new_tokens(lives, fresh),
             "token_type": "Bearer",
             "outcome": "not_needed",
+            "reason": None,
         }
         return handle
 
