@@ -87,6 +87,7 @@ elif do == "watch":
 elif do == "work":
     # What a click has started: the change that comes while it runs does not cut it off.
     before = st.user.name
+    done_before = st.session_state.setdefault("done", [])[:]
     if st.session_state.runs == 1:
         open(st.query_params["ready"], "w").close()
         deadline = time.monotonic() + 10
@@ -96,7 +97,8 @@ elif do == "work":
         for _ in range(20):
             st.empty()
             time.sleep(0.02)
-    say(done=True, before=before, name=st.user.name)
+    st.session_state.done.append([before, st.user.name])
+    say(before=before, done_before=done_before)
 elif do == "start":
     # One that ends when it is asked to, and one that does not.
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(30)"
