@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 import pytest
 
 from harness.figures import Figures
-from harness.providers import DevProvider
 from harness.storm import Reading, Storm
 
 # A fault hits in the middle of that many, a quarter of which is refreshed by then.
@@ -27,7 +26,7 @@ Show = Callable[[Figures], None]
 
 
 def test_sessions_that_expire_in_the_same_second(storm: Storm, show: Show, pytestconfig: pytest.Config) -> None:
-    sessions = pytestconfig.getoption("sessions") or (2000 if storm.provider_type is DevProvider else 500)
+    sessions = pytestconfig.getoption("sessions") or 2000
     storm.set_up()
 
     async def story(stack: AsyncExitStack) -> list[Reading]:
