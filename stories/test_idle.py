@@ -11,8 +11,8 @@ from harness.visitor import Visitor
 pytestmark = pytest.mark.providers("devidp")
 
 IDLE = 10.0
-# A tenth of it, after which a use is written anew, and the five seconds after which the gate looks at open sockets.
-LATE = 1.0 + 5.0
+# A tenth of it, after which a use is written anew.
+LATE = 1.0
 
 
 def set_up(stage: Stage) -> Stage:

@@ -10,7 +10,7 @@ use freshgate::{
     engine::{EngineParts, LoginRequest, LoginStarted},
     provider::{Connection, HttpTransport, Provider, ProviderRequest, Transport, TransportOptions},
     session::{OpenSession, SessionKey},
-    store::SqliteStore,
+    store::{SqliteStore, Store},
 };
 use freshgate_devidp::{DevProvider, RunningProvider};
 use freshgate_oidc::{AuthorizationParameters, CallbackParameters};
@@ -110,18 +110,21 @@ fn another_on(config: &Config) -> (Engine, SqliteStore) {
     config.prepare_store_folder().unwrap();
     let config::StoreLocation::Sqlite(path) = &config.store else { panic!("a file") };
     let store = SqliteStore::open(path).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    (engine_on(config, Arc::new(store.clone()), Arc::new(SystemClock)), store)
+}
+
+/// The engine of such a gate, on another store or with another clock.
+pub(crate) fn engine_on(config: &Config, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Engine {
     let provider = &config.providers[0];
     let transport = HttpTransport::new(&provider.transport).unwrap();
-    let engine = Engine::new(EngineParts {
-        store: Arc::new(store.clone()),
+    Engine::new(EngineParts {
+        store,
         keyring: Arc::new(keys::keyring(&config.keys, &config.cookie_secret).unwrap()),
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy),
         providers: vec![Provider::new(provider.provider.clone(), Arc::new(transport), clock)],
         policy: config.session.clone(),
-    });
-    (engine, store)
+    })
 }
 
 /// What the user does at the provider. Returns the address that it sends the browser to.

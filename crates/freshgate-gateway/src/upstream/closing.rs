@@ -1,9 +1,13 @@
 //! Closes the sockets of sessions that end, and of users who are no longer allowed where they are.
 
-use std::{collections::VecDeque, future::Future, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    future::Future,
+    time::Duration,
+};
 
 use freshgate::{
-    Engine,
+    Engine, Timestamp,
     engine::Opened,
     events::SessionEvent,
     session::{OpenSession, SessionKey},
@@ -24,8 +28,12 @@ use super::Tunnels;
 /// its pages still have to be shown, such as a way to sign in again, goes over these sockets.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How often sessions that have a socket are looked at for idle ones, where there is an idle timeout.
-const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// How long to sleep at most until the next session may be idle: the clock may be set meanwhile, and a machine that slept
+/// wakes up late.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
+/// When to look again after the store failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// How many sessions with changed claims may wait to be looked at, before all of them are.
 const CHANGES_KEPT: usize = 1024;
@@ -45,7 +53,7 @@ pub(crate) fn close_sockets_of_ended_sessions(
             () = close_as_told(events, &tunnels, &changed, &missed) => {}
             () = look_when_changed(&engine, &tunnels, changes) => {}
             () = look_when_missed(&engine, &tunnels, &missed) => {}
-            () = look_for_idle(&engine, &tunnels) => {}
+            () = end_idle(&engine, &tunnels) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -119,17 +127,42 @@ async fn look_when_missed(engine: &Engine, tunnels: &Tunnels, missed: &Notify) {
     }
 }
 
-/// An idle session ends when somebody looks, and an open socket is a reason to look. Its end is an event like any other.
-async fn look_for_idle(engine: &Engine, tunnels: &Tunnels) {
-    if engine.policy().idle_timeout.is_none() {
-        return std::future::pending().await;
-    }
+/// An idle session ends when somebody looks, and an open socket is a reason to look: at the moment when the session would be
+/// over, which its use puts off. Its end is an event like any other.
+async fn end_idle(engine: &Engine, tunnels: &Tunnels) {
+    let now = || engine.clock().now();
+    let mut waited_for = HashSet::new();
+    let mut due = BTreeSet::new();
     loop {
-        sleep(IDLE_LOOK).await;
-        for key in tunnels.sessions() {
-            // A store that fails says nothing about the session.
-            let _ = engine.open(key).await;
+        let nap = due.first().map(|(at, _): &(Timestamp, _)| at.saturating_since(now()).min(LONGEST_NAP));
+        tokio::select! {
+            opened = tunnels.newly_open() => {
+                due.extend(opened.into_iter().filter(|key| waited_for.insert(*key)).map(|key| (now(), key)));
+            }
+            () = sleep(nap.unwrap_or_default()), if nap.is_some() => {}
         }
+        while let Some(&(at, key)) = due.first()
+            && at <= now()
+        {
+            due.pop_first();
+            match over_unused_at(engine, tunnels, key).await {
+                Some(next) => drop(due.insert((next, key))),
+                None => drop(waited_for.remove(&key)),
+            }
+        }
+    }
+}
+
+/// When to look again. `None`: the session has no socket any more, or is over.
+async fn over_unused_at(engine: &Engine, tunnels: &Tunnels, key: SessionKey) -> Option<Timestamp> {
+    if !tunnels.has_open(&key) {
+        return None;
+    }
+    match engine.open(key).await {
+        Ok(Opened::Open(session)) => engine.over_unused_at(&session),
+        Ok(Opened::Ended(_) | Opened::Unknown) => None,
+        // A store that fails says nothing about the session.
+        Err(_) => Some(engine.clock().now() + AFTER_FAILURE),
     }
 }
 
@@ -139,7 +172,7 @@ mod tests {
 
     use freshgate::{
         Secret,
-        clock::{SystemClock, SystemEntropy},
+        clock::{Clock, SystemClock, SystemEntropy},
         engine::EngineParts,
         keyring::Keyring,
         session::{EndReason, SessionPolicy},
@@ -148,7 +181,11 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::{listener::ClientConnection, upstream::Entrant};
+    use crate::{
+        listener::ClientConnection,
+        test_gate::{self, TestGate},
+        upstream::Entrant,
+    };
 
     const A_SECOND: Duration = Duration::from_secs(1);
 
@@ -206,6 +243,51 @@ mod tests {
         assert!(!sockets[2].is_told_to_end() && !sockets[3].is_told_to_end());
         stop.cancel();
         closing.await.unwrap();
+    }
+
+    /// Runs with tokio's time, which a test can pause.
+    struct TokioClock {
+        started: Timestamp,
+        since: Instant,
+    }
+
+    impl Clock for TokioClock {
+        fn now(&self) -> Timestamp {
+            self.started + self.since.elapsed()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sockets_of_a_session_that_nobody_uses_close_when_it_is_over() {
+        // Uses are written a minute apart: see `Engine::over_unused_at`.
+        let (idle_timeout, step) = (600 * A_SECOND, 60 * A_SECOND);
+        let mut gate = TestGate::new().await;
+        gate.config.session.idle_timeout = Some(idle_timeout);
+        let clock = TokioClock { started: SystemClock.now(), since: Instant::now() };
+        gate.engine = test_gate::engine_on(&gate.config, Arc::new(MemoryStore::new()), Arc::new(clock));
+        let (engine, key) = (gate.engine.clone(), gate.sign_in("ada").await.key());
+
+        tokio::time::pause();
+        let tunnels = Tunnels::of(engine.clone());
+        tokio::spawn(close_sockets_of_ended_sessions(
+            engine.clone(),
+            tunnels.clone(),
+            CancellationToken::new(),
+        ));
+        // One that is gone again must not hold up what is known of the next.
+        drop(tunnels.register(Some(Entrant::unconditional(key)), connection()));
+        sleep(A_SECOND).await;
+        let socket = connection();
+        let _entry = tunnels.register(Some(Entrant::unconditional(key)), socket.clone());
+        sleep(300 * A_SECOND).await;
+        let used = Instant::now();
+        engine.used(key);
+        sleep_until(used + idle_timeout + step - A_SECOND).await;
+        assert!(!socket.is_told_to_end(), "its use puts the end off");
+        sleep_until(used + idle_timeout + step + LAST_WORDS + A_SECOND / 4).await;
+        assert!(socket.is_told_to_end());
+        let opened = engine.open(key).await.unwrap();
+        assert!(matches!(opened, Opened::Ended(EndReason::Idle)), "{opened:?}");
     }
 
     #[tokio::test]

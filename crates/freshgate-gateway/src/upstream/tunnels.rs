@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -15,6 +15,7 @@ use freshgate::{
     session::{OpenSession, SessionKey},
 };
 use freshgate_web::Permit;
+use tokio::sync::Notify;
 
 use super::Entrant;
 use crate::listener::ClientConnection;
@@ -32,6 +33,9 @@ struct Registry {
     open: AtomicUsize,
     last_number: AtomicU64,
     shards: [Mutex<Shard>; SHARDS],
+    /// Sessions that got their first socket since somebody asked last; only where it matters that nobody uses them.
+    opened: Mutex<Vec<SessionKey>>,
+    more_opened: Notify,
     /// Whoever must know that somebody is looking at the app.
     engine: Option<Engine>,
 }
@@ -111,8 +115,7 @@ impl Tunnels {
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed);
         let session = entrant.as_ref().map(|entrant| entrant.session);
         if let Some(Entrant { session, permit }) = entrant {
-            let entry = Entry { number, permit, connection };
-            self.shard(&session).entry(session).or_default().push(entry);
+            self.enter(session, Entry { number, permit, connection });
         }
         self.0.open.fetch_add(1, Ordering::Relaxed);
         let engine = self.0.engine.as_ref();
@@ -120,7 +123,40 @@ impl Tunnels {
         Registration { tunnels: self.clone(), session, number, _in_use: in_use }
     }
 
-    fn shard(&self, session: &SessionKey) -> std::sync::MutexGuard<'_, Shard> {
+    fn enter(&self, session: SessionKey, entry: Entry) {
+        let is_first = {
+            let mut shard = self.shard(&session);
+            let entries = shard.entry(session).or_default();
+            entries.push(entry);
+            entries.len() == 1
+        };
+        if is_first && self.sessions_may_idle() {
+            self.opened().push(session);
+            self.0.more_opened.notify_one();
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Vec<SessionKey>> {
+        self.0.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions_may_idle(&self) -> bool {
+        self.0.engine.as_ref().is_some_and(|engine| engine.policy().idle_timeout.is_some())
+    }
+
+    /// Waits for sessions that get their first socket, where sessions end by not being used. For one listener; dropping the
+    /// future loses none.
+    pub(super) async fn newly_open(&self) -> Vec<SessionKey> {
+        loop {
+            let opened = std::mem::take(&mut *self.opened());
+            if !opened.is_empty() {
+                return opened;
+            }
+            self.0.more_opened.notified().await;
+        }
+    }
+
+    fn shard(&self, session: &SessionKey) -> MutexGuard<'_, Shard> {
         // A key is a hash already.
         let index = usize::from(session.as_bytes()[0]) % SHARDS;
         self.0.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
@@ -145,8 +181,7 @@ pub(super) struct Registration {
 impl Registration {
     /// Whether it matters that the user does something: only where sessions end by not being used.
     pub(super) fn wants_to_know_of_use(&self) -> bool {
-        let engine = self.tunnels.0.engine.as_ref();
-        self.session.is_some() && engine.is_some_and(|engine| engine.policy().idle_timeout.is_some())
+        self.session.is_some() && self.tunnels.sessions_may_idle()
     }
 
     /// The user did something on this socket.
