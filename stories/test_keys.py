@@ -1,37 +1,18 @@
 """`freshgate keys`: the key that seals is changed while somebody works, who notices nothing."""
 
-import subprocess
-
 import pytest
 
-from harness.gate import FRESHGATE, environment
 from harness.stage import Stage
 
 pytestmark = pytest.mark.providers("oidc-provider")
-
-
-def keys(stage: Stage, *arguments: str) -> str:
-    """`freshgate keys` on the store of the gate; what it says."""
-    store = f"sqlite:{stage.folder / 'store' / 'sessions.db'}"
-    done = subprocess.run(
-        [FRESHGATE, "keys", *arguments, "--store", store],
-        cwd=stage.project.folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_rotation_while_somebody_is_signed_in(stage: Stage) -> None:
     tab = stage.set_up().tab().open().is_signed_out().sign_in()
     tab.click("count").shows("clicks", 1)
 
-    new = keys(stage, "new").split()[0]
-    said = keys(stage, "rotate")
+    new = stage.operator("keys", "new").split()[0]
+    said = stage.operator("keys", "rotate")
 
     assert f"{new} seals from now on." in said
     assert f"1 session was sealed anew with {new}." in said
@@ -40,7 +21,7 @@ def test_a_rotation_while_somebody_is_signed_in(stage: Stage) -> None:
     assert tab.call_api() == "200"
     assert f"took up new sealing keys seals={new}" in stage.gate.process.output()
     # What the gate wrote since is sealed with the new key, too, and a new start reads all of it.
-    assert "everything that opens is sealed with it" in keys(stage, "rotate")
+    assert "everything that opens is sealed with it" in stage.operator("keys", "rotate")
     stage.gate.stop()
     stage.start_gate()
     stage.tab().open().is_signed_in()
@@ -60,7 +41,7 @@ def test_a_new_cookie_secret_while_somebody_is_signed_in(stage: Stage) -> None:
     assert tab.refresh() == "new token, Alice Example -> Alice Example"
 
     # Sealed anew, the session needs the former secret no more.
-    keys(stage, "rotate")
+    stage.operator("keys", "rotate")
     stage.gate.stop()
     settings.unlink()
     stage.start_gate()

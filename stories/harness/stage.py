@@ -1,5 +1,6 @@
 """One story's stage: a provider, the gate with an app behind it, and browser tabs that look at it."""
 
+import subprocess
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext
 
-from .gate import Gate, Project
+from .gate import FRESHGATE, Gate, Project, environment
 from .leaks import leaks
 from .providers import Provider
 from .tabs import Tab
@@ -82,6 +83,20 @@ class Stage:
         neighbour = Gate.start(self.project.neighbour(), log, "--store", self._store)
         self._gates.append(neighbour)
         return neighbour
+
+    def operator(self, *arguments: str) -> str:
+        """What an operator's command says of the gate's sessions, such as `freshgate sessions list`."""
+        done = subprocess.run(
+            [FRESHGATE, *arguments, "--store", self._store],
+            cwd=self.project.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def profile(self) -> BrowserContext:
         """A browser profile of its own: another person, or another machine."""
