@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from harness.stage import Stage
 from harness.waiting import until
 
@@ -64,6 +66,28 @@ def test_other_tabs_see_changed_claims(stage: Stage) -> None:
     one.refresh()
 
     other.shows("name", "Alice Renamed").shows("token", one.text("token")).shows("clicks", 1)
+
+
+@pytest.mark.providers("devidp")
+def test_an_app_whose_stream_of_events_was_cut_learns_what_it_missed(stage: Stage) -> None:
+    stage.prepare(app="deaf.py", redirect_uri="http://localhost:{port}/oauth2callback")
+    stage.start_gate()
+    tab = stage.tab().open().is_signed_out().sign_in().shows("name", "Alice Example")
+    other = stage.tab()
+    other.address = stage.start_neighbour().address
+    other.open().is_signed_in()
+    tab.click("be_deaf")
+    until((stage.project.folder / "deaf").exists, "the app to have lost its stream")
+    stage.provider.change_user("alice", name="Alice Renamed")
+
+    other.click("refresh").shows("name", "Alice Renamed")
+
+    # Both gates know by now; nobody told the first one's app.
+    status, user = stage.gate.get("/auth/user", {"freshgate": tab.cookies()["freshgate"]["value"]})
+    assert (status, b"Alice Renamed" in user) == (200, True)
+    assert tab.text("name") == "Alice Example"
+    (stage.project.folder / "hear").touch()
+    tab.shows("name", "Alice Renamed")
 
 
 def test_reconnect_after_rotation_keeps_the_state(stage: Stage) -> None:
