@@ -8,8 +8,8 @@ from harness.providers import DevProvider
 from harness.stage import Stage
 from harness.waiting import until
 
-# A gate looks ten times a second for what its neighbours did; the rest is for two apps on a busy machine.
-SEEN_BY_NEIGHBOURS = 2.0
+# A gate looks ten times a second for what its neighbours did; the rest is for its app and the page.
+SEEN_BY_NEIGHBOURS = 1.0
 
 
 def test_logout_in_one_tab_signs_out_the_other_within_a_second(stage: Stage) -> None:
