@@ -46,6 +46,8 @@ enum SignatureFault {
     Rs256,
     /// With the published P-256 key.
     Es256,
+    /// With the published P-256 key, and one bit wrong.
+    BadEs256,
 }
 
 /// What the header says about the key.
@@ -101,7 +103,7 @@ impl JwtFault {
 
         let key = match self.signature {
             SignatureFault::Rs256 => keyring.current_of(SigningAlgorithm::Rs256),
-            SignatureFault::Es256 => keyring.current_of(SigningAlgorithm::Es256),
+            SignatureFault::Es256 | SignatureFault::BadEs256 => keyring.current_of(SigningAlgorithm::Es256),
             _ => keyring.current(),
         };
         let alg = match self.signature {
@@ -118,7 +120,7 @@ impl JwtFault {
         let header = JwsHeader { alg: alg.to_owned(), typ, kid };
         compact(&header, &Value::Object(claims), |message| match self.signature {
             SignatureFault::Good | SignatureFault::Rs256 | SignatureFault::Es256 => key.sign(message),
-            SignatureFault::Bad => {
+            SignatureFault::Bad | SignatureFault::BadEs256 => {
                 let mut signature = key.sign(message);
                 if let Some(last) = signature.last_mut() {
                     *last ^= 1;
