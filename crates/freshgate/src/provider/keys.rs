@@ -14,7 +14,8 @@ use crate::{clock::Clock, tasks::Tasks};
 
 /// How long keys are taken as they are. A key that the provider withdrew is trusted no longer than this.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// Tokens with an unknown key make us ask at most this often, whatever comes of it: they may come from anyone.
+/// Tokens with an unknown key make us ask at most this often, whatever comes of it: they may come from anyone. The first
+/// fetch is not one of these: keys may be replaced a moment after it.
 const REFETCH_PAUSE: Duration = Duration::from_secs(5);
 /// A provider that did not yield its keys is asked again after this long.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
@@ -53,6 +54,8 @@ pub(super) struct Keys {
 #[derive(Clone, Default)]
 struct State {
     known: Option<Known>,
+    /// When a token with an unknown key last made us ask.
+    refetched_at: Option<Timestamp>,
     /// The last attempt, if it failed.
     failed: Option<(Timestamp, KeysUnavailable)>,
 }
@@ -81,11 +84,12 @@ impl State {
         };
         if let Some(known) = &self.known {
             let age = now.saturating_since(known.fetched_at);
+            let refetched = |at| now.saturating_since(at) < REFETCH_PAUSE;
             let serves = match wanted {
                 Wanted::Known => age < LIFETIME,
                 Wanted::OtherThan(tried) => {
                     !Arc::ptr_eq(tried, &known.keys)
-                        || age < REFETCH_PAUSE
+                        || self.refetched_at.is_some_and(refetched)
                         || failed_within(REFETCH_PAUSE).is_some()
                 }
             };
@@ -112,13 +116,17 @@ impl Keys {
         }
         let (jwks_uri, transport, clock, state) =
             (jwks_uri.clone(), transport.clone(), clock.clone(), self.state.clone());
+        let is_refetch = matches!(wanted, Wanted::OtherThan(_));
         let fetch = async move {
             let fetched = fetch(jwks_uri, &*transport).await;
             let (now, mut state) = (clock.now(), lock(&state));
+            if is_refetch {
+                state.refetched_at = Some(now);
+            }
             match &fetched {
                 Ok(keys) => {
-                    *state =
-                        State { known: Some(Known { keys: keys.clone(), fetched_at: now }), failed: None };
+                    state.known = Some(Known { keys: keys.clone(), fetched_at: now });
+                    state.failed = None;
                 }
                 Err(error) => state.failed = Some((now, error.clone())),
             }
@@ -168,27 +176,30 @@ mod tests {
             Ask,
         }
         use Answer::{Ask, Error, Keys};
-        // (when they were fetched, when a fetch failed last, what is wanted, what serves at 0 ms)
+        // (when they were fetched, when again for an unknown key, when a fetch failed last, what is wanted, what serves at
+        // 0 ms)
         let hour = 3_600_000;
         let table = [
-            (None, None, known, Ask),
-            (None, Some(-999), known, Error),
-            (None, Some(-1_000), known, Ask),
-            (Some(1 - hour), None, known, Keys),
-            (Some(-hour), None, known, Ask),
-            (Some(1 - hour), Some(-1), known, Keys),
-            (Some(-hour), Some(-1), known, Error),
+            (None, None, None, known, Ask),
+            (None, None, Some(-999), known, Error),
+            (None, None, Some(-1_000), known, Ask),
+            (Some(1 - hour), None, None, known, Keys),
+            (Some(-hour), None, None, known, Ask),
+            (Some(1 - hour), None, Some(-1), known, Keys),
+            (Some(-hour), None, Some(-1), known, Error),
             // A token names a key that they do not have.
-            (Some(-4_999), None, other, Keys),
-            (Some(-5_000), None, other, Ask),
-            (Some(-5_000), Some(-4_999), other, Keys),
-            (Some(-9_999), Some(-5_000), other, Ask),
+            (Some(-1), None, None, other, Ask),
+            (Some(-4_999), Some(-4_999), None, other, Keys),
+            (Some(-5_000), Some(-5_000), None, other, Ask),
+            (Some(-5_000), None, Some(-4_999), other, Keys),
+            (Some(-9_999), Some(-9_999), Some(-5_000), other, Ask),
             // Newer ones than those that were tried are there already.
-            (Some(-hour), None, Wanted::OtherThan(&before), Keys),
+            (Some(-hour), None, None, Wanted::OtherThan(&before), Keys),
         ];
-        for (fetched, failed, wanted, expected) in table {
+        for (fetched, refetched, failed, wanted, expected) in table {
             let state = State {
                 known: fetched.map(|millis| Known { keys: keys.clone(), fetched_at: at(millis) }),
+                refetched_at: refetched.map(at),
                 failed: failed.map(|millis| (at(millis), KeysUnavailable::Interrupted)),
             };
             let answer = match state.serves(wanted, at(0)) {
@@ -196,7 +207,8 @@ mod tests {
                 Some(Err(_)) => Error,
                 None => Ask,
             };
-            assert_eq!(answer, expected, "fetched {fetched:?}, failed {failed:?}");
+            let when = format!("fetched {fetched:?}, again {refetched:?}, failed {failed:?}");
+            assert_eq!(answer, expected, "{when}");
         }
     }
 }

@@ -282,7 +282,8 @@ async fn a_flood_of_forged_tokens_asks_for_keys_now_and_then() {
         }
         setting.provider.keys_fetched() - before
     };
-    assert_eq!(flood().await, 0, "they were fetched a moment ago");
+    assert_eq!(flood().await, 1, "they may have been replaced since the login");
+    assert_eq!(flood().await, 0, "they were fetched again a moment ago");
     setting.clock.advance(Duration::from_secs(5));
     assert_eq!(flood().await, 1);
     setting.clock.advance(Duration::from_secs(5));
