@@ -504,7 +504,7 @@ impl Provider {
         body: &[u8],
         subject: &str,
     ) -> Result<UserInfo, UserInfoFailure> {
-        let algorithms = AllowedAlgorithms::listed(metadata.userinfo_signing_alg_values_supported.as_deref());
+        let algorithms = AllowedAlgorithms::of_userinfo(metadata);
         let expect = SignedUserInfoExpectations {
             issuer: &metadata.issuer,
             client_id: &self.config.client_id,
