@@ -1,4 +1,4 @@
-"""The modules of the OpenID Foundation's suite for relying parties, against the gate as a program.
+"""The logout modules of the OpenID Foundation's suite for relying parties, against the gate as a program.
 
 No browser: each module is a few requests, sent step by step. What was sent and what the gate did is one line of the
 table at the end of the run.
@@ -13,53 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from conftest import Verdicts
-from harness.providers import DevProvider
-from harness.stage import Stage
-from harness.visitor import Answer, Socket, Visitor
-
-SESSION_COOKIE = "freshgate"
-
-
-class Rig:
-    """The scripted provider and a gate with an app behind it, for some modules."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.gate = stage.project.address
-        assert isinstance(stage.provider, DevProvider)
-        self.provider: DevProvider = stage.provider
-
-    def sign_in(self, user: str = "alice") -> Visitor:
-        """Somebody new, who signs in; the provider asks nothing."""
-        visitor = Visitor(self.gate)
-        to_provider = visitor.navigate(f"{self.gate}/auth/login").location
-        back = visitor.navigate(f"{to_provider}&auto_login={user}", "cross-site").location
-        assert visitor.navigate(back, "cross-site").status == 303
-        self.stage.remember(*parse_qs(urlsplit(back).query)["code"], visitor.cookie(SESSION_COOKIE) or "")
-        assert self.is_signed_in(visitor)
-        return visitor
-
-    def is_signed_in(self, visitor: Visitor) -> bool:
-        return visitor.send("GET", f"{self.gate}/auth/user", {}).status == 200
-
-    def ask_to_sign_out(self, visitor: Visitor) -> str:
-        """The app's log-out button: where it sends the browser."""
-        end_session = visitor.navigate(f"{self.gate}/auth/logout").location
-        query = parse_qs(urlsplit(end_session).query)
-        assert end_session.startswith(self.provider.issuer)
-        assert query["post_logout_redirect_uri"] == [f"{self.gate}/oauth2callback"]
-        assert query.keys() >= {"id_token_hint", "state"}
-        self.stage.remember(*query["id_token_hint"], *query["state"])
-        return end_session
+from harness.rig import Rig, code_of
+from harness.visitor import Socket, Visitor
 
 
 def made(tmp_path_factory: pytest.TempPathFactory, *channels: str) -> Iterator[Rig]:
-    stage = Stage(tmp_path_factory.mktemp("conformance"), None, DevProvider)
-    try:
-        yield Rig(stage.set_up(channels=channels))
-    finally:
-        leaked = stage.end()
-    assert not leaked, f"secrets in what the gate wrote: {leaked}"
+    yield from Rig.on_a_stage(tmp_path_factory.mktemp("conformance"), channels=channels)
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +31,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def framed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """With a provider that tells over the front channel."""
     yield from made(tmp_path_factory, "front")
-
-
-def code_of(answer: Answer) -> str:
-    """The stable code on a page of the gate."""
-    found = re.search(r"<code>([a-z_]+)</code>", answer.body)
-    return found[1] if found else "no code"
 
 
 def what_became_of(rig: Rig, visitor: Visitor, socket: Socket, patience: float) -> str:

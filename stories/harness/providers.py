@@ -307,8 +307,15 @@ class DevProvider(Provider):
     printed_per_reuse = r"a replaced refresh token was used"
 
     def __init__(
-        self, client: Client, log: Path, token_seconds: float, state: Path | None = None, grace_seconds: int = 0
+        self,
+        client: Client,
+        log: Path,
+        token_seconds: float,
+        state: Path | None = None,
+        grace_seconds: int = 0,
+        clients: Mapping[str, Path | None] | None = None,
     ) -> None:
+        """`clients` are further ones without a secret, each with a file of its keys, if it has any."""
         self._claims = {user: dict(claims) for user, claims in USERS.items()}
         told = {"back": client.backchannel_logout_uri, "front": client.frontchannel_logout_uri}
         self._options = [
@@ -320,6 +327,10 @@ class DevProvider(Provider):
             *(f"--user={user}" for user in USERS),
             *([] if state is None else [f"--state={state}"]),
         ]
+        for name, keys in (clients or {}).items():
+            self._options.append(f"--client={name}::{','.join(client.redirect_uris)}")
+            if keys is not None:
+                self._options.append(f"--client-jwks={name}={keys}")
         super().__init__(client, log)
         for user in USERS:
             self.change_user(user)
@@ -352,6 +363,14 @@ class DevProvider(Provider):
 
     def requests(self, endpoint: str) -> list[Request]:
         return _requests(self._log()["entries"], endpoint)
+
+    def seen(self, endpoint: str) -> list[dict[str, Any]]:
+        """The same with all that its log has of them."""
+        return [dict(entry) for entry in self._log()["entries"] if entry["endpoint"] == endpoint]
+
+    def rotate_keys(self, old: str) -> None:
+        """From now on signs with new keys; the `old` ones it is to `keep` or to `withdraw`."""
+        post_json(f"{self.issuer}/_script/rotate_keys", {"old": old})
 
     def high_water(self) -> HighWater:
         log = self._log()

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import json
 import os
 import select
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from http.cookies import SimpleCookie
-from typing import Self
+from typing import Any, Self
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 NAVIGATION = {
@@ -33,6 +34,9 @@ class Answer:
     def location(self) -> str:
         assert self.status in (302, 303), f"{self.status} from {self.url.split('?')[0]}: {self.body[:300]}"
         return str(urljoin(self.url, self.headers["Location"]))
+
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 class Visitor:
