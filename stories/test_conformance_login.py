@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -283,6 +283,29 @@ def test_distributed_claims(rig: Rig, verdicts: Verdicts) -> None:
     assert "salary" not in rig.claims(visitor)
     assert len(rig.provider.requests("api")) == asked
     verdicts.add("-distributed-claims", "userinfo: a claim that is elsewhere", "303; it asks nobody elsewhere")
+
+
+def test_3rd_party_initiated_login(rig: Rig, verdicts: Verdicts) -> None:
+    """Core 4."""
+    visitor = Visitor(rig.gate)
+    asked = {"iss": rig.provider.issuer, "login_hint": "alice", "target_link_uri": f"{rig.gate}/?report=42"}
+    begun = visitor.navigate(f"{rig.gate}/auth/login?{urlencode(asked)}", "cross-site")
+    assert parse_qs(urlsplit(begun.location).query)["login_hint"] == ["alice"]
+    way_back = visitor.navigate(f"{begun.location}&auto_login=alice", "cross-site")
+    assert rig.finish(visitor, way_back).location == f"{rig.gate}/?report=42"
+    assert rig.is_signed_in(visitor)
+
+    stranger = visitor.navigate(f"{rig.gate}/auth/login?{urlencode({**asked, 'iss': ELSEWHERE})}", "cross-site")
+    assert said(stranger) == "404 unknown_provider"
+    target = {**asked, "target_link_uri": f"{ELSEWHERE}/page"}
+    begun = visitor.navigate(f"{rig.gate}/auth/login?{urlencode(target)}", "cross-site")
+    way_back = visitor.navigate(f"{begun.location}&auto_login=alice", "cross-site")
+    assert rig.finish(visitor, way_back).location == f"{rig.gate}/"
+    verdicts.add(
+        "-3rd-party-init-login",
+        "another site names issuer, user and page; then a stranger; then a page elsewhere",
+        f"303 to the page; {said(stranger)}; 303 to the app's start",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 //! GET `/auth/login`: sends the browser to the provider.
 
-use freshgate::engine::{LoginRequest, PreparedLogin};
-use freshgate_oidc::AuthorizationParameters;
+use freshgate::engine::{LoginError, LoginRequest, PreparedLogin};
+use freshgate_oidc::{AuthorizationParameters, Issuer};
 use http::request::Parts;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::{Routes, Session};
 use crate::{
@@ -28,6 +28,12 @@ struct Query {
     moved: bool,
     /// Whether the user wants to choose the account, though signed in with one.
     switch_account: bool,
+    /// Of the provider, where another site begins the login (OpenID Connect Core section 4). Two more go with it.
+    issuer: Option<String>,
+    /// Who the user is there; for the provider's page, which asks for proof.
+    login_hint: Option<String>,
+    /// The page of this app to go to.
+    target_link_uri: Option<String>,
 }
 
 impl Query {
@@ -38,6 +44,9 @@ impl Query {
                 "provider" => &mut parsed.provider,
                 "next" => &mut parsed.next,
                 "prepared" => &mut parsed.prepared,
+                "iss" => &mut parsed.issuer,
+                "login_hint" => &mut parsed.login_hint,
+                "target_link_uri" => &mut parsed.target_link_uri,
                 "moved" => {
                     parsed.moved = true;
                     continue;
@@ -51,6 +60,12 @@ impl Query {
             if slot.replace(value.into_owned()).is_some() {
                 return Err("a parameter comes twice");
             }
+        }
+        if parsed.issuer.is_some() && (parsed.provider.is_some() || parsed.prepared.is_some()) {
+            return Err("the provider is named twice");
+        }
+        if parsed.issuer.is_none() {
+            (parsed.login_hint, parsed.target_link_uri) = (None, None);
         }
         Ok(parsed)
     }
@@ -73,13 +88,15 @@ impl Routes {
                 (prepared.provider, prepared.parameters)
             }
             None => {
-                let provider = self.named_provider(query.provider)?;
+                let provider = self.wanted_provider(&query)?;
                 let known = self.engine.providers().find(|known| known.name() == provider);
-                let parameters = match known.filter(|_| query.switch_account) {
-                    Some(known) => AuthorizationParameters::of([("prompt", known.account_prompt().await)])
-                        .expect("the protocol does not need it for itself"),
-                    None => AuthorizationParameters::default(),
+                let prompt = match known.filter(|_| query.switch_account) {
+                    Some(known) => Some(("prompt", known.account_prompt().await)),
+                    None => None,
                 };
+                let hint = query.login_hint.as_deref().map(|hint| ("login_hint", hint));
+                let parameters = AuthorizationParameters::of(prompt.into_iter().chain(hint))
+                    .expect("the protocol does not need them for itself");
                 (provider, parameters)
             }
         };
@@ -110,14 +127,18 @@ impl Routes {
     pub(super) fn same_login(&self, request: &Parts) -> WayOn {
         let query = Query::parse(request.uri.query().unwrap_or_default()).unwrap_or_default();
         let next = self.wanted_next(&query, request);
-        WayOn::SignIn { provider: self.named_provider(query.provider).ok(), next }
+        WayOn::SignIn { provider: self.wanted_provider(&query).ok(), next }
     }
 
-    /// Where the user wants to go: as `next` says, else back to the page that led here.
+    /// Where the user wants to go: as `next` says, or the site that began the login, else back to the page that led here.
     fn wanted_next(&self, query: &Query, request: &Parts) -> Option<Next> {
-        match &query.next {
-            Some(next) => self.site.next(next),
-            None => match self.site.origins.referer(request) {
+        match (&query.next, &query.target_link_uri) {
+            (Some(next), _) => self.site.next(next),
+            (None, Some(target)) => Url::parse(target)
+                .ok()
+                .filter(|target| target.origin() == self.site.origins.public().origin())
+                .and_then(|target| self.site.next_url(&target)),
+            (None, None) => match self.site.origins.referer(request) {
                 Referer::ThisSite(url) => self.site.next_url(&url),
                 Referer::None | Referer::Elsewhere => None,
             },
@@ -143,6 +164,11 @@ impl Routes {
         if query.switch_account {
             pairs.append_pair(SWITCH_ACCOUNT, "1");
         }
+        for (name, value) in [("iss", &query.issuer), ("login_hint", &query.login_hint)] {
+            if let Some(value) = value {
+                pairs.append_pair(name, value);
+            }
+        }
         pairs.append_pair("moved", "1");
         drop(pairs);
         redirect(url.as_str())
@@ -162,15 +188,29 @@ impl Routes {
         if is_this_browsers { Ok(prepared) } else { Err(Failure::prepared_for_another()) }
     }
 
-    /// The provider's name: as it is, or in a token that Streamlit signed.
-    fn named_provider(&self, named: Option<String>) -> Result<String, Failure> {
-        match (named, &self.site.provider_token_key) {
-            (None, _) => Ok(self.site.default_provider.clone()),
-            (Some(token), Some(key)) if provider_token::looks_like_token(&token) => {
-                provider_token::verify(&token, key, self.engine.clock().now())
+    /// The provider's name: as it is, or in a token that Streamlit signed, or by its issuer. If several names are one
+    /// issuer's, the default one comes first.
+    fn wanted_provider(&self, query: &Query) -> Result<String, Failure> {
+        let default = &self.site.default_provider;
+        if let Some(issuer) = &query.issuer {
+            let issuer = Issuer::new(issuer.as_str());
+            let mut names = self
+                .engine
+                .providers()
+                .filter(|known| known.config().issuer.may_be(&issuer))
+                .map(|known| known.name())
+                .collect::<Vec<_>>();
+            names.sort_by_key(|name| (name != default, *name));
+            let name = names.first().copied().map(str::to_owned);
+            return name.ok_or_else(|| LoginError::UnknownProvider(issuer.as_str().to_owned()).into());
+        }
+        match (&query.provider, &self.site.provider_token_key) {
+            (None, _) => Ok(default.clone()),
+            (Some(token), Some(key)) if provider_token::looks_like_token(token) => {
+                provider_token::verify(token, key, self.engine.clock().now())
                     .map_err(|error| Failure::bad_request(error).offering(WayOn::Start))
             }
-            (Some(name), _) => Ok(name),
+            (Some(name), _) => Ok(name.clone()),
         }
     }
 }
@@ -188,6 +228,12 @@ mod tests {
             ..Query::default()
         };
         let switching = Query { switch_account: true, ..query(Some("google"), None, false) };
+        let third_party = Query {
+            issuer: Some("https://a.example".into()),
+            login_hint: Some("ada".into()),
+            target_link_uri: Some("https://b.example/c".into()),
+            ..Query::default()
+        };
         let table = [
             ("", Ok(query(None, None, false))),
             ("provider=google", Ok(query(Some("google"), None, false))),
@@ -198,7 +244,11 @@ mod tests {
             ("prepared=s", Ok(Query { prepared: Some("s".into()), ..Query::default() })),
             ("prepared=s&prepared=s", Err("a parameter comes twice")),
             // What is asked of the provider is not for the address to say.
-            ("acr_values=x&scope=x&prompt=none&max_age=0&resource=x", Ok(Query::default())),
+            ("acr_values=x&scope=x&prompt=none&max_age=0&resource=x&login_hint=x", Ok(Query::default())),
+            ("iss=https://a.example&login_hint=ada&target_link_uri=https://b.example/c", Ok(third_party)),
+            ("iss=https://a.example&iss=https://b.example", Err("a parameter comes twice")),
+            ("iss=https://a.example&provider=a", Err("the provider is named twice")),
+            ("iss=https://a.example&prepared=s", Err("the provider is named twice")),
             ("provider=a&provider=b", Err("a parameter comes twice")),
             ("next=/a&n%65xt=/b", Err("a parameter comes twice")),
         ];

@@ -129,9 +129,43 @@ async fn by_another_name_of_the_host_it_moves_to_the_public_one_first() {
     let callback = world.start_login(&mut browser, location, "alice").await;
     assert_eq!(browser.navigate(&callback).await.location(), "/page?a=b");
 
+    let by_issuer =
+        "/auth/login?iss=https://a.example&login_hint=ada&target_link_uri=http://localhost:8501/page";
+    let moved = browser.tab(by_issuer, "cross-site").with("host", "127.0.0.1:8501").send().await;
+    assert_eq!(
+        moved.location(),
+        "http://localhost:8501/auth/login?next=%2Fpage&iss=https%3A%2F%2Fa.example&login_hint=ada&moved=1"
+    );
+
     // Behind a proxy that rewrites `Host`, it moves once and no more.
     let stays = browser.tab(location, "same-origin").with("host", "internal:80").send().await;
     assert!(stays.location().starts_with(world.provider.issuer()), "{}", stays.location());
+}
+
+/// OpenID Connect Core, section 4.
+#[tokio::test]
+async fn another_site_begins_a_login_at_a_provider_that_is_known() {
+    let world = World::new().await;
+    let issuer = world.provider.issuer();
+    for (more, expected) in [
+        ("", "/"),
+        ("&target_link_uri=https://app.example/page?a=b", "/page?a=b"),
+        ("&target_link_uri=https://app.example/auth/logout", "/"),
+        ("&target_link_uri=https://evil.example/page", "/"),
+        ("&target_link_uri=//evil.example/page", "/"),
+        ("&target_link_uri=https://app.example//evil.example", "/"),
+    ] {
+        let mut browser = world.browser();
+        let path = format!("/auth/login?iss={issuer}&login_hint=alice&scope=none{more}");
+        let authorize = browser.tab(&path, "cross-site").send().await.location();
+        assert!(authorize.starts_with(issuer) && authorize.contains("&login_hint=alice"), "{authorize}");
+        assert!(authorize.contains("&scope=openid"), "{authorize}");
+        let callback = world.sign_in(&authorize, "alice").await;
+        assert_eq!(browser.navigate(&callback).await.location(), expected, "{more}");
+    }
+    let elsewhere = world.browser().navigate("/auth/login?iss=https://evil.example").await;
+    assert_eq!(elsewhere.status(), StatusCode::NOT_FOUND);
+    assert!(elsewhere.is_page_of("unknown_provider"), "{}", elsewhere.text());
 }
 
 #[tokio::test]
