@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_says_for_what_and_when_and_once() {
+    fn rfc_9449_4_2_a_proof_says_for_what_and_when_and_once() {
         let url = Url::parse("https://idp.example:443/token?x=1#y").unwrap();
         // The access token and its hash are those of RFC 9449 section 7.1.
         let access_token = Secret::new("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU");

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies() {
+    fn rfc_6749_4_1_3_and_6_bodies() {
         let redirect_uri = Url::parse("https://app.example/oauth2callback").unwrap();
         let token = Secret::new("t/+= &");
         let basic = || client(ClientAuthMethod::ClientSecretBasic);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn headers() {
+    fn rfc_6749_2_3_1_headers() {
         let names = |method| {
             let request = TokenRequest::refresh_token(client(method), &Secret::new("t"), &[]);
             request.headers.iter().map(|(name, _)| *name).collect::<Vec<_>>()

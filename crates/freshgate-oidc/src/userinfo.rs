@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn json_about_the_user() {
+    fn core_5_3_2_json_about_the_user() {
         let body = br#"{"sub":"alice","email":"a@example.com"}"#;
         for content_type in [JSON, Some("application/json; charset=utf-8"), Some("text/plain"), None] {
             let userinfo = parse_userinfo(content_type, body, "alice").unwrap();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_about_the_user() {
+    fn core_5_3_2_signed_about_the_user() {
         let good = || json!({"iss": "https://idp.example", "aud": "client", "sub": "alice", "email": "a@example.com"});
         let with = |name: &str, value: Value| {
             let mut claims = good();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn claim_sources_are_dropped() {
+    fn core_5_6_2_claim_sources_are_dropped() {
         let sources = json!({
             "sub": "alice",
             "_claim_names": {"credit_score": "src1"},

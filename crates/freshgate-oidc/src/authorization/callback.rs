@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_callback() {
+    fn rfc_6749_4_1_2_what_is_a_callback() {
         for (query, outcome) in [
             ("code=c&state=s", None),
             ("state=s&code=c&session_state=x&scope=openid&scope=email", None),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_it_comes_from() {
+    fn rfc_9207_2_4_whom_it_comes_from() {
         use IssuerParameter::{Advertised, NotAdvertised};
         let wrong = || Err(CallbackError::Issuer { expected: Issuer::new("https://idp.example") });
         let code = || Ok("c+ d".to_owned());

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_holds_everything_that_protects_the_callback() {
+    fn rfc_7636_4_3_a_request_holds_everything_that_protects_the_callback() {
         let url = request("https://idp.example/authorize", &["profile", "email"]).to_url();
         let expected = [
             ("client_id", "client id"),

@@ -156,7 +156,7 @@ fn what_an_operator_is_told() {
 }
 
 #[test]
-fn whose_metadata_it_is() {
+fn discovery_4_3_whose_metadata_it_is() {
     let exactly = |issuer: &str| ExpectedIssuer::Exactly(Issuer::new(issuer));
     for (issuer, expected, good) in [
         ("https://a.example", exactly("https://a.example"), true),

@@ -17,7 +17,7 @@ fn all() -> AllowedAlgorithms {
 }
 
 #[test]
-fn every_algorithm_verifies_what_it_signed_and_nothing_else() {
+fn rfc_7518_3_1_every_algorithm_verifies_what_it_signed_and_nothing_else() {
     for algorithm in SigningAlgorithm::ALL {
         let key = TestKey::new("k", algorithm);
         let keys = key_set([key.jwk()]);
@@ -46,7 +46,7 @@ fn every_algorithm_verifies_what_it_signed_and_nothing_else() {
 }
 
 #[test]
-fn unsigned_and_hmac_tokens_are_refused_whatever_is_allowed() {
+fn rfc_8725_3_1_unsigned_and_hmac_tokens_are_refused_whatever_is_allowed() {
     let keys = key_set([rsa().jwk(), p256().jwk()]);
     // HMAC keyed with what everyone knows: the modulus, and the JWK itself.
     let modulus = from_base64url(rsa().jwk()["n"].as_str().unwrap()).unwrap();
@@ -87,7 +87,7 @@ fn unsigned_and_hmac_tokens_are_refused_whatever_is_allowed() {
 }
 
 #[test]
-fn a_key_is_used_for_its_own_algorithms_alone() {
+fn rfc_8725_3_1_a_key_is_used_for_its_own_algorithms_alone() {
     let confused = json!({"alg": "ES256", "kid": "rsa"});
     assert_eq!(
         verify(&p256().sign(&confused, b"{}"), &key_set([rsa().jwk(), p256().jwk()]), &all()),
@@ -108,7 +108,7 @@ fn a_key_is_used_for_its_own_algorithms_alone() {
 }
 
 #[test]
-fn which_key_is_tried() {
+fn core_10_1_which_key_is_tried() {
     let without = |mut jwk: Value| {
         jwk.as_object_mut().unwrap().remove("kid");
         jwk

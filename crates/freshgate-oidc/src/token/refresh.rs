@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_refuses_what_no_other_rule_does() {
+    fn core_12_2_every_rule_refuses_what_no_other_rule_does() {
         let no_azp = OriginalIdentity { azp: None, ..original() };
         let no_nonce = OriginalIdentity { nonce: None, ..original() };
         let auth_time = |offset| json!(NOW.as_unix_millis() / 1000 - 7200 + offset);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_of_every_id_token_hold_too() {
+    fn core_12_2_the_rules_of_every_id_token_hold_too() {
         let jws = |error| RefreshedIdTokenError::IdToken(IdTokenError::Jws(error));
         for (claims, error) in [
             (
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_differ() {
+    fn core_12_2_what_may_differ() {
         let no_auth_time = OriginalIdentity { auth_time: None, ..original() };
         for (what, claims, original) in [
             ("nothing", refreshed(), original()),

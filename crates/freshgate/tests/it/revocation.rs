@@ -60,7 +60,7 @@ async fn nobody_waits_for_a_revocation() {
 
 /// RFC 7009, section 2.2.1: 503 means that the token still lives.
 #[tokio::test(start_paused = true)]
-async fn a_token_that_may_still_be_good_is_revoked_again_a_few_times() {
+async fn rfc_7009_2_2_1_a_token_that_may_still_be_good_is_revoked_again_a_few_times() {
     let status = |status, retry_after| Act::Status(status, retry_after, json!({}));
     let refusal = || Act::Status(400, "", json!({"error": "unsupported_token_type"}));
     // (what the provider does, how often it is asked, how it ends, how many seconds it takes)

@@ -90,7 +90,7 @@ fn bad_tokens() -> Vec<(&'static str, String, LogoutTokenError)> {
 }
 
 #[test]
-fn every_rule_refuses_what_no_other_rule_does() {
+fn back_channel_logout_2_6_every_rule_refuses_what_no_other_rule_does() {
     for (rule, token, error) in bad_tokens() {
         let shown = format!("{rule}: {error}");
         assert_eq!(verify_without("", &token).map(|_| ()), Err(error), "{shown}");

@@ -35,7 +35,7 @@ fn refusal(status: u16, body: &str) -> TokenRefusal {
 }
 
 #[test]
-fn everything_granted() {
+fn rfc_6749_5_1_everything_granted() {
     let grant = grant(&json!({
         "access_token": "at", "token_type": "bearer", "expires_in": 3600, "refresh_token": "rt", "id_token": "it",
         "scope": "openid email", "not-before-policy": 0, "session_state": "x", "nested": {"access_token": "no"},
@@ -178,7 +178,7 @@ fn a_large_token_is_a_token() {
 }
 
 #[test]
-fn refusals() {
+fn rfc_6749_5_2_refusals() {
     use RefusalKind::{InvalidClient, InvalidGrant, Other};
     for (status, body, code, kind) in [
         (400, r#"{"error":"invalid_grant"}"#, Some("invalid_grant"), InvalidGrant),

@@ -243,7 +243,7 @@ impl IdTokenError {
 }
 
 #[test]
-fn every_rule_refuses_what_no_other_rule_does() {
+fn core_3_1_3_7_every_rule_refuses_what_no_other_rule_does() {
     for (rule, what, case, error) in bad_tokens() {
         assert_eq!(case.verify().map(|_| ()), Err(error), "{rule}: {what}");
         let without = case.verify_without(rule).map(|_| ());
@@ -282,7 +282,7 @@ fn what_a_verified_token_must_have_is_asked_for_twice() {
 }
 
 #[test]
-fn unsigned_tokens_are_refused_by_two_rules() {
+fn core_3_1_3_7_unsigned_tokens_are_refused_by_two_rules() {
     let unsigned = good().header("alg", json!("none")).with(|case| {
         case.spoil = |token| format!("{}.", token.rsplit_once('.').unwrap().0);
     });
@@ -293,7 +293,7 @@ fn unsigned_tokens_are_refused_by_two_rules() {
 }
 
 #[test]
-fn good_tokens() {
+fn core_3_1_3_7_good_tokens() {
     for (what, case) in [
         ("as it should be", good()),
         ("no typ", good().with(|case| drop(case.header.as_object_mut().unwrap().remove("typ")))),
@@ -346,7 +346,7 @@ fn good_tokens() {
 }
 
 #[test]
-fn at_hash_goes_with_every_algorithm() {
+fn core_3_1_3_8_at_hash_goes_with_every_algorithm() {
     for (algorithm, hash) in [
         (SigningAlgorithm::Ps256, &digest::SHA256),
         (SigningAlgorithm::Es256, &digest::SHA256),
@@ -416,7 +416,7 @@ fn what_a_verified_token_tells() {
 }
 
 #[test]
-fn only_an_unknown_key_wants_newer_keys() {
+fn core_10_1_1_only_an_unknown_key_wants_newer_keys() {
     for (rule, what, case, _) in bad_tokens() {
         let wants = case.verify().unwrap_err().wants_newer_keys();
         assert_eq!(wants, what == "a key that is not the provider's", "{rule}: {what}");
