@@ -24,6 +24,8 @@ pub(super) struct JwtFault {
     kid: KidFault,
     /// The header's `typ`, if it is to be another one.
     typ: Option<String>,
+    /// Further members of the header: `{"crit": ["exp"]}`.
+    header: Map<String, Value>,
 }
 
 /// How the signature is made.
@@ -117,7 +119,7 @@ impl JwtFault {
             KidFault::Omit => None,
         };
         let typ = Some(self.typ.as_deref().unwrap_or(typ).to_owned());
-        let header = JwsHeader { alg: alg.to_owned(), typ, kid };
+        let header = JwsHeader { alg: alg.to_owned(), typ, kid, others: self.header.clone() };
         compact(&header, &Value::Object(claims), |message| match self.signature {
             SignatureFault::Good | SignatureFault::Rs256 | SignatureFault::Es256 => key.sign(message),
             SignatureFault::Bad | SignatureFault::BadEs256 => {

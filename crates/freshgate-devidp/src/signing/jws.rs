@@ -1,13 +1,13 @@
 //! The compact serialization of a signed token (RFC 7515 7.1).
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::key::SigningKey;
 use crate::config::SigningAlgorithm;
 use crate::random::{base64url, from_base64url};
 
-/// The header members that we write and read.
+/// The header members that we write and read by name, and all others.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct JwsHeader {
     pub(crate) alg: String,
@@ -15,6 +15,8 @@ pub(crate) struct JwsHeader {
     pub(crate) typ: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kid: Option<String>,
+    #[serde(flatten)]
+    pub(crate) others: Map<String, Value>,
 }
 
 /// Signs `claims` with `key`.
@@ -23,6 +25,7 @@ pub(crate) fn signed(key: &SigningKey, typ: &str, claims: &Value) -> String {
         alg: name_of(key.algorithm()).to_owned(),
         typ: Some(typ.to_owned()),
         kid: Some(key.kid().to_owned()),
+        others: Map::new(),
     };
     compact(&header, claims, |message| key.sign(message))
 }

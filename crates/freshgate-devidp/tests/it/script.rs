@@ -206,13 +206,15 @@ async fn signatures_can_be_wrong_in_many_ways() {
         assert_eq!(token.header["kid"] == rsa_key["kid"], is_named, "{fault}");
         assert_eq!(token.claims["sub"], "alice");
     }
-    setting
-        .script(json!({"endpoint": "token:refresh", "action": {"id_token": {"signature": "es256"}}}))
-        .await;
-    let tokens = setting.refresh(&refresh).await.json();
-    let token = Jwt::read(text(&tokens, "id_token"));
-    assert_eq!(token.header["alg"], "ES256");
-    assert!(token.is_genuine(&setting).await);
+    for (signature, is_genuine) in [("bad_es256", false), ("es256", true)] {
+        let fault = json!({"signature": signature, "header": {"crit": ["exp"]}});
+        setting.script(json!({"endpoint": "token:refresh", "times": 1, "action": {"id_token": fault}})).await;
+        let tokens = setting.refresh(&refresh).await.json();
+        refresh = text(&tokens, "refresh_token").to_owned();
+        let token = Jwt::read(text(&tokens, "id_token"));
+        assert_eq!((&token.header["alg"], &token.header["crit"]), (&"ES256".into(), &json!(["exp"])));
+        assert_eq!(token.is_genuine(&setting).await, is_genuine);
+    }
 }
 
 #[tokio::test]
