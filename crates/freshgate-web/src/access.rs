@@ -275,6 +275,9 @@ fn widest_reading(path: &str) -> Result<Vec<u8>, AmbiguousPath> {
     if decoded.contains(&b';') && slashes(&decoded) > slashes(path.as_bytes()) {
         return Err(AmbiguousPath);
     }
+    if decoded.windows(2).any(is_overlong) || decoded.windows(6).any(is_percent_u) {
+        return Err(AmbiguousPath);
+    }
     let end = decoded.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(decoded.len());
     let mut reading = Vec::with_capacity(end);
     for segment in decoded[..end].split(|&byte| byte == b'/') {
@@ -291,6 +294,16 @@ fn widest_reading(path: &str) -> Result<Vec<u8>, AmbiguousPath> {
         }
     }
     Ok(reading)
+}
+
+/// More bytes than UTF-8 allows for a character: some decoders take them for ASCII all the same (RFC 3629 section 10).
+fn is_overlong(pair: &[u8]) -> bool {
+    matches!(pair, [0xc0 | 0xc1, 0x80..=0xbf] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f])
+}
+
+/// `%u0061`, which is no encoding of URLs and which some servers decode.
+fn is_percent_u(text: &[u8]) -> bool {
+    matches!(text, [b'%', b'u' | b'U', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// A rule's path: as browsers send it, and as it is read. `None` if it is not plain.

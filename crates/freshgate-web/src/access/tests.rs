@@ -257,8 +257,13 @@ fn no_spelling_of_a_path_skips_a_rule() {
         ("/lax/strict;x", Some(&["strict"])),
         ("/lax/STRICT/x", Some(&["strict"])),
         ("/lax%2fstrict", Some(&["root", "strict"])),
-        // Segments that lead upwards, control characters, and what is encoded without end.
+        // Segments that lead upwards, control characters, what is no encoding of ours, and what is encoded without end.
         ("/lax/../admin", None),
+        ("/%c1%a1dmin", None),
+        ("/%25c1%25a1dmin", None),
+        ("/%e0%81%a1dmin", None),
+        ("/%f0%80%81%a1dmin", None),
+        ("/%u0061dmin", None),
         ("/lax/..", None),
         ("/lax/./x", None),
         ("/lax/%2e%2e/admin", None),
