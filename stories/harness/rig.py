@@ -36,21 +36,23 @@ class Rig:
         names: Mapping[str, Mapping[str, Any]] | None = None,
         channels: Sequence[str] = ("back",),
         settings: str = "",
+        app: str = "session.py",
         clients: Mapping[str, Path | None] | None = None,
     ) -> Iterator[Self]:
         """Sets one up, and ends it.
 
         `names` are further names under which the gate has the same provider, with what is different in their
         `[auth.NAME]`: each has metadata and keys of its own, which it learns at its first login. `settings` is the
-        `freshgate.toml`. `clients` are further ones without a secret, each with a file of its keys, if it has any.
+        `freshgate.toml`. The app `mirror` brings what runs in Streamlit's place. `clients` are further ones without a
+        secret, each with a file of its keys, if it has any.
         """
         stage = Stage(folder, None, partial(DevProvider, clients=clients or {}))
         try:
-            stage.prepare(channels=channels, token_seconds=TOKEN_SECONDS)
+            stage.prepare(app, channels=channels, token_seconds=TOKEN_SECONDS)
             rig = cls(stage)
             rig._configure(names or {}, settings)
             with rig.misbehaving(discovery={"respond": {"status": 503}}):
-                stage.start_gate()
+                stage.start_gate(*(("--python", str(stage.project.folder / "python")) if app == "mirror" else ()))
             begins = f"{rig.gate}/auth/login"
             until(lambda: Visitor(rig.gate).navigate(begins).status == 303, "the provider to be asked again", 30)
             yield rig

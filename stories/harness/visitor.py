@@ -80,6 +80,14 @@ class Visitor:
         """A cookie of the gate."""
         return self._jar.get(urlsplit(self.gate).hostname or "", {}).get(name)
 
+    def cookies(self) -> list[str]:
+        """The names of the gate's cookies."""
+        return list(self._jar.get(urlsplit(self.gate).hostname or "", {}))
+
+    def plant(self, name: str, value: str) -> None:
+        """Puts a cookie of the gate into the jar, as somebody with a page on a sibling site can."""
+        self._jar.setdefault(urlsplit(self.gate).hostname or "", {})[name] = value
+
     def open_socket(self) -> "Socket":
         """Opens the app's WebSocket, as its page does."""
         return Socket(urlsplit(self.gate), self._cookies(urlsplit(self.gate)))
