@@ -29,18 +29,27 @@ pub struct PythonNotFound;
 
 impl Python {
     /// The interpreter that `named` says, else that of the active virtual environment, else that of the `streamlit`
-    /// command, else `python3` or `python` of the search path.
+    /// command beside this program (both installed by pip) or on the search path, else `python3` or `python` of the
+    /// search path.
     pub fn find(named: Option<&Path>) -> Result<Self, PythonNotFound> {
-        Self::find_in(named, env::var_os("VIRTUAL_ENV").map(PathBuf::from).as_deref(), &search_path())
-            .ok_or(PythonNotFound)
+        let virtual_env = env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+        let program = env::current_exe().ok();
+        let beside = program.as_deref().and_then(Path::parent);
+        Self::find_in(named, virtual_env.as_deref(), beside, &search_path()).ok_or(PythonNotFound)
     }
 
-    fn find_in(named: Option<&Path>, virtual_env: Option<&Path>, search_path: &[PathBuf]) -> Option<Self> {
+    fn find_in(
+        named: Option<&Path>,
+        virtual_env: Option<&Path>,
+        beside: Option<&Path>,
+        search_path: &[PathBuf],
+    ) -> Option<Self> {
         let on_path =
             |name: &str| search_path.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
         named
             .map(Path::to_owned)
             .or_else(|| virtual_env.map(|venv| venv.join("bin/python")).filter(|path| path.is_file()))
+            .or_else(|| interpreter_of_script(&beside?.join("streamlit")))
             .or_else(|| interpreter_of_script(&on_path("streamlit")?))
             .or_else(|| on_path("python3"))
             .or_else(|| on_path("python"))
@@ -131,9 +140,12 @@ mod tests {
         file("shim/streamlit", "#!/usr/bin/env bash\nexec pyenv\n");
         let plain_python = file("b/python3", "");
         let folder = |name: &str| root.path().join(name);
-        let found = |named, venv: Option<&Path>, path: &[PathBuf]| {
-            Python::find_in(named, venv, path).map(|it| it.path)
+        let beside = folder("beside");
+        let found_beside = |named, venv: Option<&Path>, beside: Option<&Path>, path: &[PathBuf]| {
+            Python::find_in(named, venv, beside, path).map(|it| it.path)
         };
+        let found =
+            |named, venv: Option<&Path>, path: &[PathBuf]| found_beside(named, venv, Some(&beside), path);
 
         assert_eq!(
             found(Some(Path::new("/my/python")), None, &[]),
@@ -144,5 +156,14 @@ mod tests {
         assert_eq!(found(None, Some(&folder("gone")), &[folder("a"), folder("b")]), Some(tool_python));
         assert_eq!(found(None, None, &[folder("shim"), folder("b")]), Some(plain_python));
         assert_eq!(found(None, None, &[folder("nothing")]), None);
+
+        let neighbour = file("beside/python3", "");
+        file("beside/streamlit", &format!("#!{}\n", neighbour.display()));
+        assert_eq!(found(None, None, &[folder("a")]), Some(neighbour), "pip installed both");
+        assert_eq!(
+            found(None, Some(&folder("venv")), &[]),
+            Some(folder("venv/bin/python")),
+            "what is active wins"
+        );
     }
 }
