@@ -1,6 +1,6 @@
 # What one does here. Each recipe is a script in scripts/, so that it can be read and run by itself.
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate storm stories bench fmt lint
+.PHONY: help run test simulate storm stories bench wheel fmt lint
 
 help: ## shows this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ stories: ## the stories alone; ARGS="-k logout" picks some
 
 bench: ## the gate side by side with its peers
 	@bench/run $(ARGS)
+
+wheel: ## the wheel and the source distribution, optimized, in dist/ (the wheel is built from the latter)
+	@scripts/wheel
 
 fmt: ## formats Rust and Python
 	@scripts/test --format

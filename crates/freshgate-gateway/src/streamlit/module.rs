@@ -9,9 +9,10 @@ use std::{
 
 use rust_embed::Embed;
 
-/// `python/src/freshgate`, as it was when the program was built.
+/// `python/src/freshgate`, as it was when the program was built. The link in this crate is what makes it a part of the
+/// crate when it is packaged.
 #[derive(Embed)]
-#[folder = "../../python/src/freshgate"]
+#[folder = "python/freshgate"]
 #[include = "*.py"]
 #[include = "py.typed"]
 struct Module;
@@ -74,6 +75,14 @@ fn write_module(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_module_has_the_version_of_the_program() {
+        let source = Module::get("__init__.py").unwrap().data;
+        let version = concat!("__version__ = \"", env!("CARGO_PKG_VERSION"), "\"");
+        let found = str::from_utf8(&source).unwrap().lines().any(|line| line == version);
+        assert!(found, "python/src/freshgate/__init__.py lacks `{version}`");
+    }
 
     #[test]
     fn the_module_is_carried_whole_and_private() {
