@@ -189,4 +189,67 @@ mod tests {
             assert_eq!(LostAnswer::of_issuer(issuer), expected, "{issuer} ({why})");
         }
     }
+
+    /// The pages of providers, and the table of them all.
+    fn pages() -> Vec<(String, String)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/providers");
+        let mut pages: Vec<(String, String)> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap()))
+            .collect();
+        pages.sort();
+        pages
+    }
+
+    /// As it is written in `freshgate.toml`.
+    fn written(policy: LostAnswer) -> String {
+        match policy {
+            LostAnswer::RetryOnce => "`retry`".to_owned(),
+            LostAnswer::RetryWithin(grace) => format!("`retry`, `grace = \"{}s\"`", grace.as_secs()),
+            LostAnswer::RetryAlways => "`retry_always`".to_owned(),
+            LostAnswer::SignInAgain => "`sign_in_again`".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_pages_of_providers_say_what_is_done() {
+        let cell =
+            |row: &str, column: usize| row.split('|').nth(column).unwrap_or_default().trim().to_owned();
+        let issuer = |cell: String| cell.trim_matches('`').to_owned();
+        let mut compared = 0;
+        for (page, text) in pages() {
+            let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+            let of_page = |name: &str| rows.iter().find(|row| cell(row, 1) == name).map(|row| cell(row, 2));
+            // Each page has a row for either, and the table of all has a row for each page.
+            let mut said = Vec::new();
+            if let Some(name) = of_page("issuer") {
+                said.push((name, of_page("`lost_answer = \"auto\"`").unwrap_or_default()));
+            }
+            said.extend(
+                rows.iter().map(|row| (cell(row, 2), cell(row, 3))).filter(|(_, policy)| {
+                    policy.starts_with("`retry") || policy.starts_with("`sign_in_again")
+                }),
+            );
+            assert!(!said.is_empty(), "{page} says nothing");
+            for (name, policy) in said {
+                assert_eq!(policy, written(LostAnswer::of_issuer(&issuer(name.clone()))), "{page}: {name}");
+                compared += 1;
+            }
+        }
+        assert!(compared >= 14, "only {compared} rows were compared");
+    }
+
+    #[test]
+    fn the_pages_of_providers_name_each_that_is_known() {
+        let all: String = pages().into_iter().map(|(_, text)| text).collect();
+        for known in WELL_KNOWN {
+            let name = match known.host {
+                Host::Any => known.path,
+                Host::Is(name) | Host::Below(name) => name,
+            };
+            // What Entra called itself before is the same provider.
+            assert!(all.contains(name) || name == "sts.windows.net", "docs/providers has nothing of {name}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod dev;
 mod docs;
 mod good;
+mod pages;
 mod problems;
 
 use std::{fs, path::PathBuf};
