@@ -1,24 +1,30 @@
 """The client, and the gate that these tests pretend to have, against the examples of docs/session-api-examples.json.
 
-The gate's own tests hold its answers against the same file.
+The gate's own tests hold its answers against the same file; here the examples are held against the OpenAPI
+document, too.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from fake_gate import SECRET, FakeGate, error
 from freshgate import FreshgateError, NoRefreshToken, SignInAgain, TryLater
 from freshgate._document import parse
 from freshgate._session_api import SessionApi, _UnixConnection
 
-EXAMPLES: Final = json.loads((Path(__file__).parents[2] / "docs" / "session-api-examples.json").read_text())
+ROOT: Final = Path(__file__).parents[2]
+EXAMPLES: Final = json.loads((ROOT / "docs" / "session-api-examples.json").read_text())
+DESCRIPTION: Final = json.loads(
+    (ROOT / "crates" / "freshgate-gateway" / "src" / "session_api" / "openapi.json").read_text()
+)
 ERRORS: Final[dict[str, Any]] = {example["when"]: example for example in EXAMPLES["errors"]}
 
 
@@ -119,6 +125,55 @@ def test_the_fake_gate_tells_the_same_events(gate: FakeGate, api: SessionApi) ->
     told = [{"event": event.name, "data": dict(event.data)} for event in (ready, next(events), next(events))]
     for event, example in zip(told, EXAMPLES["events"], strict=True):
         assert (event["event"], shape(event)) == (example["event"], shape(example))
+
+
+# The OpenAPI document
+
+
+def described(schema: Mapping[str, Any]) -> Draft202012Validator:
+    """A schema of the document, with all that it points at."""
+    return Draft202012Validator({**schema, "components": DESCRIPTION["components"]})
+
+
+def described_events() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for event in DESCRIPTION["components"]["schemas"]["Event"]["oneOf"]:
+        yield event["properties"]["event"]["const"], event["properties"]["data"]["contentSchema"]
+
+
+@pytest.mark.parametrize("document", EXAMPLES["documents"])
+def test_the_description_has_every_document(document: dict[str, Any]) -> None:
+    schema = DESCRIPTION["components"]["schemas"]["Session"]
+    described(schema).validate(document)
+    assert document.keys() == schema["properties"].keys()
+    for name in document:
+        assert not described(schema).is_valid({key: value for key, value in document.items() if key != name})
+
+
+# What answers requests that no document has.
+UNDESCRIBED: Final = {"method", "path"}
+
+
+@pytest.mark.parametrize("when", ERRORS.keys() - UNDESCRIBED)
+def test_the_description_has_every_refusal(when: str) -> None:
+    status, body = str(ERRORS[when]["status"]), ERRORS[when]["body"]
+    fitting = []
+    for path in DESCRIPTION["paths"].values():
+        for operation in path.values():
+            if status not in operation["responses"]:
+                continue
+            name = operation["responses"][status]["$ref"].rpartition("/")[2]
+            schema = DESCRIPTION["components"]["responses"][name]["content"]["application/json"]["schema"]
+            if described(schema).is_valid(body):
+                fitting.append(operation["operationId"])
+            assert not described(schema).is_valid(body | {"error": "something_else"})
+    assert fitting, f"no operation answers {status} {body['error']}"
+
+
+def test_the_description_has_every_event() -> None:
+    schemas = dict(described_events())
+    assert [event["event"] for event in EXAMPLES["events"]] == list(schemas)
+    for event in EXAMPLES["events"]:
+        described(schemas[event["event"]]).validate(event["data"])
 
 
 def ask(gate: FakeGate, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, Any]:

@@ -55,10 +55,10 @@ class App:
         environment = Path(f"/proc/{gate.streamlit()}/environ").read_bytes().decode().split("\0")
         variables = dict(line.split("=", 1) for line in environment if "=" in line)
         self.socket = variables["FRESHGATE_SESSION_API"].removeprefix("unix:")
-        self._secret = variables["FRESHGATE_UPSTREAM_SECRET"]
+        self.secret = variables["FRESHGATE_UPSTREAM_SECRET"]
 
     def caller(self, handle: str) -> "Caller":
-        return Caller(self.socket, self._secret, handle)
+        return Caller(self.socket, self.secret, handle)
 
 
 class Caller:

@@ -1,6 +1,8 @@
 //! The session API for the app behind the gate: a private listener, never the public one. The contract is
-//! `docs/session-api.md`.
+//! `docs/session-api.md`, and `session_api/openapi.json` for programs; tests hold them against each other.
 
+#[cfg(test)]
+mod description_tests;
 #[cfg(test)]
 mod posted_tests;
 #[cfg(test)]
@@ -46,6 +48,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The largest body of a request.
 const LARGEST_REQUEST: usize = 16 * 1024;
 
+/// The API as an OpenAPI 3.1 document.
+const DESCRIPTION: &str = include_str!("session_api/openapi.json");
+
 /// The header by which a request names its session.
 pub const SESSION_HEADER: &str = "freshgate-session";
 
@@ -75,6 +80,7 @@ impl SessionApi {
             )
             .route("/v1/login", post(login).layer(DefaultBodyLimit::max(LARGEST_REQUEST)))
             .route("/v1/events", get(events))
+            .route("/v1/openapi.json", get(description))
             .fallback(|| async {
                 Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such resource")
             })
@@ -294,6 +300,10 @@ async fn next_event(events: &mut Receiver<SessionEvent>) -> Option<sse::Event> {
         Ok(SessionEvent::Missed) | Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
     };
     Some(sse::Event::default().event(name).data(data.to_string()))
+}
+
+async fn description() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION)
 }
 
 /// The session that a request names.

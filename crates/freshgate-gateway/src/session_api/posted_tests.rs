@@ -96,6 +96,7 @@ async fn what_cannot_be_asked_for_is_refused_with_the_reason() {
         (parameter(r#""redirect_uri": "https://evil.example""#), 400, "bad_parameter", "redirect_uri"),
         (parameter(r#""state": "x""#), 400, "bad_parameter", "state"),
         (parameter(r#""max_age": "soon""#), 400, "bad_parameter", "whole number"),
+        (parameter(r#""max_age": "+5""#), 400, "bad_parameter", "whole number"),
         (parameter(r#""max_age": 1.5"#), 400, "bad_parameter", "whole number"),
         (parameter(r#""resource": "/api""#), 400, "bad_parameter", "absolute URI"),
         (parameter(r#""acr_values": [1]"#), 400, "bad_parameter", "acr_values"),

@@ -127,7 +127,12 @@ impl AuthorizationParameters {
             "resource" => {
                 self.resources = Some(words().map(ResourceIndicator::parse).collect::<Result<_, _>>()?);
             }
-            "max_age" if !value.is_empty() && value.parse::<u64>().is_err() => {
+            // Digits alone: the type's own reading takes a sign, too.
+            "max_age"
+                if !value.is_empty()
+                    && (value.parse::<u64>().is_err()
+                        || !value.bytes().all(|byte| byte.is_ascii_digit())) =>
+            {
                 return Err(ParameterError::malformed(name, "a whole number of seconds, 0 or more"));
             }
             _ => {
