@@ -18,6 +18,9 @@ There is nothing that must be called: `freshgate run app.py` loads this package 
 and for the headers of a request to an API, whatever kind of token it is::
 
     requests.get(url, headers=freshgate.authorization("GET", url))
+
+In any other web app behind a gate, `freshgate.user(request)`, or `await freshgate.async_user(request)`, is who sent a
+request, with `claims`, `access_token()` and `refresh()`. `None`: nobody who is signed in.
 """
 
 from __future__ import annotations
@@ -26,20 +29,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from freshgate._identity import authorization, last_refresh, login
+    from freshgate._web import AsyncUser, User, async_user, user
     from freshgate.errors import FreshgateError, NoRefreshToken, NotSignedIn, SignInAgain, TryLater
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncUser",
     "FreshgateError",
     "NoRefreshToken",
     "NotSignedIn",
     "SignInAgain",
     "TryLater",
+    "User",
     "__version__",
+    "async_user",
     "authorization",
     "last_refresh",
     "login",
+    "user",
 ]
 
 
@@ -50,6 +58,10 @@ def __getattr__(name: str) -> object:
         from freshgate import _identity
 
         return getattr(_identity, name)
+    if name in {"AsyncUser", "User", "async_user", "user"}:
+        from freshgate import _web
+
+        return getattr(_web, name)
     if name in __all__:
         from freshgate import errors
 

@@ -31,6 +31,9 @@ class Follower:
         self._lock = threading.Lock()
         # Handles that wait to be read again, and whether claims changed: then pages run again.
         self._due: dict[str, bool] = {}
+        self._streams = 0
+        #: Which stream tells of changes now, by number. `None`: none does.
+        self.stream: int | None = None
 
     def start(self) -> None:
         """Starts both threads. They end with the process."""
@@ -54,6 +57,7 @@ class Follower:
                 )
             except Exception:
                 _LOGGER.exception("An event of the gate could not be handled.")
+            self.stream = None
             # Jitter: the processes of a restarted gate must not all come back in the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -61,6 +65,8 @@ class Follower:
     def take(self, event: Event) -> None:
         """Acts on one event. Never waits."""
         if event.name == "ready":
+            self._streams += 1
+            self.stream = self._streams
             # Whatever happened before this moment went unheard.
             for live in self._sessions.all():
                 self._read_again(live.handle, claims_changed=True)
