@@ -3,6 +3,7 @@
 import csv
 import filecmp
 import io
+import json
 import os
 import re
 import shutil
@@ -133,6 +134,36 @@ def test_source_distribution_is_all_that_a_build_needs(tmp_path: Path) -> None:
     run(*check, cwd=folder, CARGO_TARGET_DIR=str(ROOT / "target"))
     for name in ("LICENSE-MIT", "LICENSE-APACHE", "pyproject.toml", "python/README.md"):
         assert (folder / name).is_file(), f"{name} is missing"
+
+
+def test_every_crate_can_be_packaged(tmp_path: Path) -> None:
+    described = json.loads(run("cargo", "metadata", "--no-deps", "--locked", "--format-version", "1"))
+    crates = described["packages"]
+    assert len(crates) >= 5
+    for crate in crates:
+        for key in ("description", "license", "repository", "readme", "rust_version", "keywords", "categories"):
+            assert crate[key], f"{crate['name']}: no {key}"
+        assert len(crate["keywords"]) <= 5, f"{crate['name']}: a registry takes five keywords"
+    run("cargo", "package", "--workspace", "--no-verify", "--allow-dirty", "--locked", "--target-dir", tmp_path)
+    for crate in crates:
+        name = f"{crate['name']}-{crate['version']}"
+        with tarfile.open(tmp_path / "package" / f"{name}.crate") as opened:
+            inside = set(opened.getnames())
+        wanted = {f"{name}/{file}" for file in ("Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE")}
+        assert wanted <= inside, f"{name} lacks {wanted - inside}"
+        assert not [file for file in inside if "__pycache__" in file]
+        if crate["name"] == "freshgate-gateway":
+            module = (ROOT / "python" / "src").rglob("*.py")
+            carried = {f"{name}/python/{file.relative_to(ROOT / 'python' / 'src')}" for file in module}
+            assert carried <= inside, f"{name} lacks {carried - inside}"
+
+
+def test_cargo_installs_the_program(tmp_path: Path) -> None:
+    # Not optimized: it is built already.
+    path = ["--path", "crates/freshgate-gateway", "--root", str(tmp_path)]
+    run("cargo", "install", "--locked", "--quiet", "--debug", "--no-track", *path)
+    assert [file.name for file in (tmp_path / "bin").iterdir()] == ["freshgate"]
+    assert run(tmp_path / "bin" / "freshgate", "--version").split() == ["freshgate", version_of_the_program()]
 
 
 def test_version_is_the_same_whoever_is_asked(installed: Installed) -> None:
