@@ -258,6 +258,10 @@ const DECODINGS: usize = 4;
 /// A path as a program might read it that decodes until nothing is left to decode, takes an encoded `/`, `?` or `#` for a
 /// plain one, forgets empty segments, what follows a `;`, and dots and spaces at a segment's end, and does not mind the
 /// case. Without a `/` at its end; empty for the root.
+///
+/// Ambiguous is a path of which others may read a part that is not in this reading: segments that lead upwards, wherever
+/// they are, and a first segment of nothing, since what follows two slashes is the host for whoever takes the path for an
+/// address.
 fn widest_reading(path: &str) -> Result<Vec<u8>, AmbiguousPath> {
     let mut decoded = Cow::Borrowed(path.as_bytes());
     for decodings in 0.. {
@@ -278,22 +282,39 @@ fn widest_reading(path: &str) -> Result<Vec<u8>, AmbiguousPath> {
     if decoded.windows(2).any(is_overlong) || decoded.windows(6).any(is_percent_u) {
         return Err(AmbiguousPath);
     }
-    let end = decoded.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(decoded.len());
-    let mut reading = Vec::with_capacity(end);
-    for segment in decoded[..end].split(|&byte| byte == b'/') {
-        let name = segment.split(|&byte| byte == b';').next().unwrap_or_default();
-        if matches!(name, b"." | b"..")
-            || segment.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\')
-        {
-            return Err(AmbiguousPath);
-        }
-        let name_end = name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
-        if name_end > 0 {
-            reading.push(b'/');
-            reading.extend(name[..name_end].iter().map(u8::to_ascii_lowercase));
-        }
+    if decoded.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\') {
+        return Err(AmbiguousPath);
     }
-    Ok(reading)
+    // What follows a `?` is no part of the path for some, and for others it is: it must lead nowhere, either.
+    let (mut reading, mut is_over) = (Vec::with_capacity(decoded.len()), false);
+    let mut segments = decoded.split(|&byte| byte == b'/').skip(1).peekable();
+    let mut is_first = true;
+    while let Some(segment) = segments.next() {
+        for (at, part) in segment.split(|byte| matches!(byte, b'?' | b'#')).enumerate() {
+            is_over |= at > 0;
+            let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
+            let name_end =
+                name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
+            let is_host = is_first && name_end == 0 && segments.peek().is_some();
+            if (name_end == 0 && name.contains(&b'.')) || is_host {
+                return Err(AmbiguousPath);
+            }
+            if name_end > 0 && !is_over {
+                reading.push(b'/');
+                reading.extend(&name[..name_end]);
+            }
+        }
+        is_first = false;
+    }
+    Ok(without_case(reading))
+}
+
+/// As programs read it that do not mind the case, by whatever rule.
+fn without_case(text: Vec<u8>) -> Vec<u8> {
+    match String::from_utf8(text) {
+        Ok(text) => text.to_uppercase().to_lowercase().into_bytes(),
+        Err(error) => error.into_bytes().to_ascii_lowercase(),
+    }
 }
 
 /// More bytes than UTF-8 allows for a character: some decoders take them for ASCII all the same (RFC 3629 section 10).
@@ -316,8 +337,8 @@ fn read_rule_path(path: &str, origin: &Url, base_path: &str) -> Option<(String, 
     url.set_path(&whole);
     let is_plain = path.starts_with('/')
         && !path.contains(['*', '%'])
-        && widest_reading(url.path()).is_ok_and(|reading| reading == whole.to_ascii_lowercase().as_bytes());
-    is_plain.then(|| (url.path().to_owned(), whole.to_ascii_lowercase().into_bytes()))
+        && widest_reading(url.path()).is_ok_and(|reading| reading == without_case(whole.clone().into()));
+    is_plain.then(|| (url.path().to_owned(), without_case(whole.into())))
 }
 
 /// Whether a path is this one, or below it.

@@ -160,8 +160,8 @@ fn default_port(scheme: &Scheme) -> Option<u16> {
     }
 }
 
-/// Whether every program reads the same segments in this path: no `.` or `..`, no backslash, no NUL, in plain text or
-/// percent-encoded once. An encoded slash counts as a slash, and `;` ends a segment's name, as some programs have it.
+/// Whether every program reads the same segments in this path: no `.` or `..`, with spaces or without, no backslash, no NUL,
+/// in plain text or percent-encoded once. An encoded slash counts as a slash, and `;` ends a segment's name, as some programs have it.
 fn is_unambiguous(path: &str) -> bool {
     #[derive(Clone, Copy, PartialEq)]
     enum Segment {
@@ -189,6 +189,7 @@ fn is_unambiguous(path: &str) -> bool {
             (b'/', _) => Segment::Empty,
             (_, parameters @ Segment::Parameters { .. }) => parameters,
             (b';', name) => Segment::Parameters { of_dots: leads_elsewhere(name) },
+            (b' ', dots @ (Segment::Empty | Segment::Dot | Segment::DotDot)) => dots,
             (b'.', Segment::Empty) => Segment::Dot,
             (b'.', Segment::Dot) => Segment::DotDot,
             _ => Segment::Name,
@@ -218,6 +219,8 @@ mod tests {
             "/.well-known/x",
             "/..a",
             "/a%20b",
+            "/a/%20/.b%20",
+            "/a/%20..b",
             "/a%2fb",
             "/%",
             "/%zz",
@@ -254,6 +257,10 @@ mod tests {
             "/..\\a",
             "/a%5cb",
             "/a%5C..%5Cb",
+            "/a/..%20/b",
+            "/a/%20../b",
+            "/a/.%20./b",
+            "/a/%20.;x/b",
             "/a%00",
             "/%00",
         ];

@@ -131,15 +131,12 @@ async fn no_spelling_of_an_address_skips_a_rule() {
         "/admin?/page",
         "/admin?x=/../page",
         "/admin#/page",
-        "//admin",
         "/admin//x",
         "/%61dmin",
         "/%2561dmin",
-        "/%2Fadmin",
         "/admin%2F",
         "/admin;x",
         "/admin%3b",
-        "/;/admin",
         "/ADMIN",
         "/admin%3Fx",
         "/admin%23x",
@@ -151,9 +148,19 @@ async fn no_spelling_of_an_address_skips_a_rule() {
         assert_eq!(answered.status(), StatusCode::FORBIDDEN, "{path}");
         assert_eq!(answered.json()["error"], "not_allowed", "{path}");
     }
-    for path in
-        ["/page/../admin", "/page/%2e%2e/admin", "/page/..;/admin", "/page%2f..%2fadmin", "/page/..%5cadmin"]
-    {
+    for path in [
+        "/page/../admin",
+        "/page/%2e%2e/admin",
+        "/page/..;/admin",
+        "/page%2f..%2fadmin",
+        "/page/..%5cadmin",
+        "/page/..%20/admin",
+        "/page%3F/../admin",
+        "//page/admin",
+        "//admin",
+        "/%2Fadmin",
+        "/;/admin",
+    ] {
         let answered = browser.fetch(Method::GET, path).send().await;
         assert_eq!(answered.status(), StatusCode::BAD_REQUEST, "{path}");
     }
@@ -162,7 +169,7 @@ async fn no_spelling_of_an_address_skips_a_rule() {
     // What is public is so to the byte.
     let mut nobody = world.browser();
     assert!(nobody.fetch(Method::GET, "/health").send().await.text().starts_with("nobody"));
-    for path in ["/health/", "//health", "/health;x", "/Health", "/health/x", "/%68ealth"] {
+    for path in ["/health/", "/health//", "/health;x", "/Health", "/health/x", "/%68ealth"] {
         let answered = nobody.fetch(Method::GET, path).send().await;
         assert_eq!(answered.status(), StatusCode::UNAUTHORIZED, "{path}");
     }
