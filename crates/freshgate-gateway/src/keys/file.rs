@@ -49,14 +49,14 @@ pub(crate) enum KeyFileError {
     Read(#[source] io::Error),
     #[error("it cannot be written")]
     Write(#[source] io::Error),
-    #[error("line {line}: {message}")]
-    Syntax { line: usize, message: String },
+    #[error("line {line} is not what `freshgate keys` writes there")]
+    Syntax { line: usize },
     #[error("it has version {0}, and this freshgate knows version {VERSION}")]
     Version(u32),
-    #[error("`{0}` is no time")]
-    NoTime(String),
-    #[error("the key {0} has another id than its secret says: it was edited")]
-    Edited(String),
+    #[error("the `made` or `since` of a key is no time")]
+    NoTime,
+    #[error("a key has another id than its secret says: it was edited")]
+    Edited,
     #[error("the key {0} is in it twice")]
     Twice(KeyId),
     #[error("two keys are said to seal: {0} and {1}")]
@@ -132,13 +132,10 @@ impl KeyFile {
     fn parse(text: &Secret) -> Result<Self, KeyFileError> {
         let text = text.expose();
         let form: Form = toml::from_str(text).map_err(|error| {
-            // Its own text quotes the line, which may be that of a secret.
+            // Its own text quotes the line, or a value of it, which may be a secret.
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
-            KeyFileError::Syntax {
-                line,
-                message: error.message().lines().next().unwrap_or_default().to_owned(),
-            }
+            KeyFileError::Syntax { line }
         })?;
         if form.version != VERSION {
             return Err(KeyFileError::Version(form.version));
@@ -248,7 +245,7 @@ impl KeyForm {
     fn into_key(self) -> Result<FileKey, KeyFileError> {
         let key = FileKey::new(self.secret, moment(&self.made)?);
         if key.id.to_string() != self.id {
-            return Err(KeyFileError::Edited(self.id.chars().take(32).filter(|c| !c.is_control()).collect()));
+            return Err(KeyFileError::Edited);
         }
         Ok(FileKey { state: self.state, since: moment(&self.since)?, ..key })
     }
@@ -262,8 +259,7 @@ fn time(at: Timestamp) -> String {
 fn moment(text: &str) -> Result<Timestamp, KeyFileError> {
     let time = humantime::parse_rfc3339(text).ok();
     let seconds = time.and_then(|time| i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok());
-    let no_time = || KeyFileError::NoTime(text.chars().take(32).filter(|c| !c.is_control()).collect());
-    seconds.map(Timestamp::from_unix_seconds).ok_or_else(no_time)
+    seconds.map(Timestamp::from_unix_seconds).ok_or(KeyFileError::NoTime)
 }
 
 /// Whether others than its owner can read it.

@@ -33,7 +33,10 @@ pub(super) fn read(config: &KeysConfig, cookie_secret: &Secret) -> Result<Keyrin
         None => (KeyFile::default(), None),
     };
     let keys = configured.keys(&file);
-    Ok(Keyring::following(keys, FileSource { configured, seen: Mutex::new(stamp) }))
+    Ok(Keyring::following(
+        keys,
+        FileSource { configured, seen: Mutex::new(Seen { read: stamp, unreadable: None }) },
+    ))
 }
 
 /// What to say of a file that cannot be used.
@@ -89,22 +92,38 @@ impl Configured {
 /// Reads the file again once it was replaced.
 struct FileSource {
     configured: Configured,
-    /// The version of the file that was read last, well or not.
-    seen: Mutex<Option<Stamp>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The version of the file that was read last, whatever was in it.
+    read: Option<Stamp>,
+    /// The version that could not be read when it was tried last, and may be the next time.
+    unreadable: Option<Stamp>,
 }
 
 impl KeySource for FileSource {
     fn changed(&self) -> Option<Keys> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let path = &self.configured.file;
-        let there = Stamp::of(path).unwrap_or(*seen);
-        if there == *seen {
+        let there = Stamp::of(path).unwrap_or(seen.read);
+        if there == seen.read {
             return None;
         }
-        *seen = there;
-        match KeyFile::read(path) {
+        let read = KeyFile::read(path);
+        if let Err(error @ KeyFileError::Read(_)) = &read {
+            if seen.unreadable != there {
+                seen.unreadable = there;
+                let error = error as &dyn std::error::Error;
+                tracing::error!(file = %path.display(), error, "the file with the sealing keys cannot be read; it is tried again every second, and the keys stay as they are");
+            }
+            return None;
+        }
+        *seen = Seen { read: there, unreadable: None };
+        match read {
             Ok(Some((file, stamp))) => {
-                *seen = Some(stamp);
+                seen.read = Some(stamp);
                 let keys = self.configured.keys(&file);
                 tracing::info!(seals = %keys.seals.id(), open = keys.opens.len(), "took up new sealing keys");
                 Some(keys)

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    fs,
+    fs::{self, File},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     rc::Rc,
@@ -434,10 +434,10 @@ fn a_file_that_cannot_be_used_is_refused_and_shows_nothing() {
         ("hunter2-one", "hunter2-three", "it was edited"),
         (first.as_str(), "hunter2", "it was edited"),
         ("state = \"new\"", "state = \"seals\"", "two keys are said to seal"),
-        ("state = \"new\"", "state = \"other\"", "line 10: unknown variant"),
-        ("2027-01-15T08:00:00Z", "hunter", "`hunter` is no time"),
+        ("state = \"new\"", "state = \"other\"", "line 10 is not what"),
+        ("2027-01-15T08:00:00Z", "hunter", "is no time"),
         ("secret = \"hunter2-one\"", "secret = hunter2", "line 12"),
-        ("secret = \"hunter2-one\"\n", "", "missing field `secret`"),
+        ("secret = \"hunter2-one\"\n", "", "is not what"),
         ("[[key]]", "[key]", "line "),
     ];
     for (from, to, expected) in cases {
@@ -445,8 +445,7 @@ fn a_file_that_cannot_be_used_is_refused_and_shows_nothing() {
         fs::write(&config.file, good.replace(from, to)).unwrap();
         let problem = keyring(&config, &cookie_secret).unwrap_err().render(Look::Plain);
         assert!(problem.contains(expected), "{expected} in:\n{problem}");
-        let shown = problem.replace("hunter2` is no", "");
-        assert!(!shown.contains("hunter2-"), "{problem}");
+        assert!(!problem.contains("hunter"), "{problem}");
     }
     let second = good.find("[[key]]").map(|start| &good[start..]).unwrap();
     fs::write(&config.file, format!("{good}\n{second}")).unwrap();
@@ -465,6 +464,16 @@ fn a_file_that_cannot_be_used_is_refused_and_shows_nothing() {
     assert!(!ring.take_up_changes());
     let new = made("hunter2-one").key();
     assert!(ring.opens(new.id()));
+
+    // What could not be read is read later, although its stamp is the same: somebody gave the right to, perhaps.
+    let unreadable = vec![0xff; good.len()];
+    fs::write(&config.file, &unreadable).unwrap();
+    let modified = fs::metadata(&config.file).unwrap().modified().unwrap();
+    assert!(!ring.take_up_changes());
+    fs::write(&config.file, &good).unwrap();
+    File::options().write(true).open(&config.file).unwrap().set_modified(modified).unwrap();
+    assert!(ring.take_up_changes());
+    assert!(!ring.take_up_changes());
 }
 
 fn session(number: u32) -> SessionKey {
