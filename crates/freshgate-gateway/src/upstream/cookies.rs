@@ -71,7 +71,9 @@ fn is_kept_from_app(name: &[u8]) -> bool {
 
 fn is_ours(name: &[u8]) -> bool {
     let bare = if starts_with(name, b"__host-") { &name[b"__host-".len()..] } else { name };
-    bare.eq_ignore_ascii_case(b"freshgate") || starts_with(bare, b"freshgate-login-")
+    bare.eq_ignore_ascii_case(b"freshgate")
+        || bare.eq_ignore_ascii_case(b"freshgate-logout")
+        || starts_with(bare, b"freshgate-login-")
 }
 
 fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
@@ -109,6 +111,7 @@ mod tests {
             (&[b"a=1;freshgate=s;  b=2"], &[b"a=1;  b=2"]),
             (&[b"a=1; freshgate=s; freshgate=t; b=2"], &[b"a=1; b=2"]),
             (&[b"__Host-freshgate=s; __Host-freshgate-login-abc=x; freshgate-login-abc=y; z=1"], &[b"z=1"]),
+            (&[b"__Host-freshgate-logout=s; freshgate-logout=t; z=1"], &[b"z=1"]),
             (&[b"a=1; freshgate"], &[b"a=1"]),
             // Several lines, each by itself.
             (&[b"a=1", b"freshgate=s", b"b=2; freshgate=s"], &[b"a=1", b"b=2"]),

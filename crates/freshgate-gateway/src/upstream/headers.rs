@@ -96,7 +96,9 @@ pub fn prepare_request_trailers(trailers: &mut HeaderMap, identity_headers: &[He
     trailers.remove(HOST);
 }
 
-/// Whether a header of this name is the gate's to set.
+/// Whether a header of this name is the gate's to set: it says who the user is, where the request came from, or which path
+/// it is for. Some servers cut `SCRIPT_NAME` off the path, or take `PATH_INFO` for it, from whoever speaks from loopback: they
+/// would serve another path than the one whose rules were asked.
 ///
 /// CGI and WSGI turn `-` into `_` before an app sees a name, and some servers do so with any odd character: a name
 /// counts as ours if it is so after that mapping.
@@ -104,18 +106,29 @@ pub fn speaks_of_identity(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'f') => starts_like(name, "freshgate-") || reads_like(name, "forwarded"),
         // `Proxy` becomes the variable HTTP_PROXY, which HTTP libraries obey.
-        Some(b'p') => name == "proxy",
+        Some(b'p') => name == "proxy" || reads_like(name, "path-info"),
         Some(b'r') => reads_like(name, "remote-user"),
+        Some(b's') => reads_like(name, "script-name"),
+        Some(b't') => reads_like(name, "true-client-ip"),
         Some(b'x') => {
             starts_like(name, "x-forwarded-")
                 || starts_like(name, "x-auth-request-")
-                || ["x-real-ip", "x-remote-user", "x-original-url", "x-original-uri", "x-rewrite-url"]
-                    .iter()
-                    .any(|ours| reads_like(name, ours))
+                || X_NAMES.iter().any(|ours| reads_like(name, ours))
         }
         _ => false,
     }
 }
+
+const X_NAMES: [&str; 8] = [
+    "x-real-ip",
+    "x-client-ip",
+    "x-remote-user",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-script-name",
+    "x-envoy-original-path",
+];
 
 /// RFC 9110 section 7.6.1, and those that clients still send in their spirit.
 static HOP_BY_HOP: [HeaderName; 7] =
@@ -276,6 +289,16 @@ mod tests {
             ),
             (&[("x-auth-request-user", "root"), ("remote-user", "root"), ("remote_user", "root")], &[]),
             (&[("proxy", "http://evil")], &[]),
+            (
+                &[
+                    ("script_name", "/x"),
+                    ("Script-Name", "/x"),
+                    ("x-script-name", "/x"),
+                    ("path_info", "/admin"),
+                ],
+                &[],
+            ),
+            (&[("x-envoy-original-path", "/admin"), ("x-client-ip", "::1"), ("true-client-ip", "::1")], &[]),
             (&[("x-app-user", "root"), ("x_app_user", "root")], &[]),
             // Near misses stay.
             (&[("x-forward", "1"), ("freshgated", "1")], &["freshgated: 1", "x-forward: 1"]),
