@@ -112,7 +112,10 @@ impl SessionApi {
                 let again = self.engine.clock().now() + retry_after;
                 Some(tokens.expires_at.map_or(again, |expires_at| again.min(expires_at)))
             }
-            RefreshOutcome::Refreshed | RefreshOutcome::Shared | RefreshOutcome::NotNeeded => {
+            RefreshOutcome::Refreshed
+            | RefreshOutcome::Shared
+            | RefreshOutcome::TokensOnly
+            | RefreshOutcome::NotNeeded => {
                 session.can_refresh().then(|| freshness::fresh_until(tokens, validity)).flatten()
             }
         };

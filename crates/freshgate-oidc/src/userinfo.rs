@@ -179,10 +179,20 @@ const VERIFIED: &[(&str, &str)] = &[("email", "email_verified"), ("phone_number"
 
 /// The claims of a user: the ID token's, with those of userinfo where both have one, because userinfo is newer.
 ///
-/// Protocol claims are the ID token's alone; claim sources are dropped from both. What one document says of an address
+/// Without userinfo they are the ID token's. Protocol claims are the ID token's alone; claim sources are dropped from both. What one document says of an address
 /// counts for the address in that document, and not for another one in the other.
-pub fn merge_claims(id_token: &Claims, userinfo: &UserInfo) -> Claims {
+pub fn merge_claims(id_token: &Claims, userinfo: Option<&UserInfo>) -> Claims {
     let mut merged = id_token.clone();
+    if let Some(userinfo) = userinfo {
+        merge_userinfo(&mut merged, id_token, userinfo);
+    }
+    for source in CLAIM_SOURCES {
+        merged.remove(*source);
+    }
+    merged
+}
+
+fn merge_userinfo(merged: &mut Claims, id_token: &Claims, userinfo: &UserInfo) {
     for (name, value) in userinfo.claims() {
         if !PROTOCOL_CLAIMS.contains(&name.as_str()) {
             merged.insert(name.clone(), value.clone());
@@ -200,10 +210,6 @@ pub fn merge_claims(id_token: &Claims, userinfo: &UserInfo) -> Claims {
             None => merged.remove(*verified),
         };
     }
-    for source in CLAIM_SOURCES {
-        merged.remove(*source);
-    }
-    merged
 }
 
 #[cfg(test)]
@@ -315,7 +321,7 @@ mod tests {
         let userinfo =
             UserInfo(claims(json!({"sub": "alice", "email": "new@example.com", "groups": [], "name": "A"})));
         assert_eq!(
-            Value::from(merge_claims(&id_token, &userinfo)),
+            Value::from(merge_claims(&id_token, Some(&userinfo))),
             json!({"sub": "alice", "email": "new@example.com", "groups": [], "locale": "en", "name": "A"})
         );
     }
@@ -325,9 +331,9 @@ mod tests {
         for name in PROTOCOL_CLAIMS.iter().copied() {
             let mut id_token = claims(json!({"email": "a@example.com"}));
             let userinfo = UserInfo(claims(json!({name: "forged"})));
-            assert_eq!(merge_claims(&id_token, &userinfo), id_token, "{name}: added");
+            assert_eq!(merge_claims(&id_token, Some(&userinfo)), id_token, "{name}: added");
             id_token.insert(name.to_owned(), json!("true"));
-            assert_eq!(merge_claims(&id_token, &userinfo), id_token, "{name}: replaced");
+            assert_eq!(merge_claims(&id_token, Some(&userinfo)), id_token, "{name}: replaced");
         }
     }
 
@@ -341,7 +347,7 @@ mod tests {
         for (id_token, userinfo) in
             [(sources.clone(), json!({})), (json!({}), sources.clone()), (sources.clone(), sources)]
         {
-            let merged = merge_claims(&claims(id_token), &UserInfo(claims(userinfo)));
+            let merged = merge_claims(&claims(id_token), Some(&UserInfo(claims(userinfo))));
             assert!(!merged.keys().any(|name| name.starts_with("_claim")), "{merged:?}");
         }
     }
@@ -379,8 +385,20 @@ mod tests {
             ),
         ];
         for (id_token, userinfo, expected) in table {
-            let merged = merge_claims(&claims(id_token.clone()), &UserInfo(claims(userinfo.clone())));
+            let merged = merge_claims(&claims(id_token.clone()), Some(&UserInfo(claims(userinfo.clone()))));
             assert_eq!(Value::Object(merged), expected, "{id_token} with {userinfo}");
         }
+    }
+
+    #[test]
+    fn claim_sources_are_dropped_with_userinfo_or_without() {
+        let id_token = claims(json!({
+            "sub": "alice",
+            "_claim_names": {"salary": "bank"},
+            "_claim_sources": {"bank": {"endpoint": "https://bank.example", "access_token": "theirs"}},
+        }));
+        let expected = claims(json!({"sub": "alice"}));
+        assert_eq!(merge_claims(&id_token, None), expected);
+        assert_eq!(merge_claims(&id_token, Some(&UserInfo(expected.clone()))), expected);
     }
 }

@@ -41,11 +41,13 @@ pub enum Sabotage {
     DeadIntentForgotten,
     /// A refresh token whose answers were lost is sent again, whatever the provider's policy says.
     PolicyIgnored,
+    /// Claims that a refresh did not bring are taken for its own.
+    OldClaimsAsNew,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -63,5 +65,6 @@ impl Sabotage {
         Self::HouseNotKept,
         Self::DeadIntentForgotten,
         Self::PolicyIgnored,
+        Self::OldClaimsAsNew,
     ];
 }

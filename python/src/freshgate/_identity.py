@@ -187,8 +187,9 @@ def refresh(_: object, *, timeout: float = 20.0) -> None:
 def last_refresh() -> str | None:
     """What came of this session's last `st.user.refresh()`, or of its last read of a token that had to ask.
 
-    One of `refreshed`, `shared` (another's request brought it), `not_needed`, `kept` (the provider is away, and the
-    token at hand still lives), `try_later`, `sign_in_again`, `no_refresh_token`. `None`: nobody asked yet.
+    One of `refreshed`, `shared` (another's request brought it), `tokens_only` (the provider sends no claims with a
+    refresh: `st.user` is as it was, with new tokens), `not_needed`, `kept` (the provider is away, and the token at hand
+    still lives), `try_later`, `sign_in_again`, `no_refresh_token`. `None`: nobody asked yet.
     """
     # Not what `refresh` returns: Streamlit writes the value of a statement on the page.
     user = _streamlit_private.script_user()

@@ -63,6 +63,7 @@ fn meaning(code: &str) -> &'static str {
         "answer_rejected" => "the answer of the provider did not pass the checks",
         "misconfigured" => "the provider refuses this gate's client",
         "unknown_provider" => "the provider was not configured",
+        "abandoned" => "the gate that ran it was killed or stood still, and its answer was never seen",
         "refused" => "the provider refused the refresh token",
         "outcome_unknown" => "the provider refused a refresh token that may have been used before",
         "identity_changed" => "the answer named another user",

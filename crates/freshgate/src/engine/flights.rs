@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -37,7 +37,12 @@ impl Ask {
 #[derive(Default)]
 pub(super) struct Flights {
     slots: Mutex<HashMap<SessionKey, Slot>>,
+    /// The names of flights that may have left an intent in the store and sent nothing.
+    unsent: Mutex<HashMap<SessionKey, String>>,
 }
+
+/// How many of those are kept. It takes a store that fails for so many sessions at the worst of moments.
+const UNSENT_KEPT: usize = 10_000;
 
 struct Slot {
     running: Flight,
@@ -113,8 +118,12 @@ impl Flights {
         self.lock().len()
     }
 
+    fn unsent(&self) -> MutexGuard<'_, HashMap<SessionKey, String>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Slot>> {
-        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,6 +135,19 @@ pub(super) struct Crew {
 }
 
 impl Crew {
+    /// The name of the last flight, if it may have left an intent in the store and sent nothing.
+    pub(super) fn unsent_intent(&self) -> Option<String> {
+        self.flights.unsent().remove(&self.key)
+    }
+
+    /// Keeps the name of a flight that may have left an intent in the store and sent nothing.
+    pub(super) fn note_unsent_intent(&self, holder: String) {
+        let mut unsent = self.flights.unsent();
+        if unsent.len() < UNSENT_KEPT {
+            unsent.insert(self.key, holder);
+        }
+    }
+
     /// What the flight must do, asked at the last moment before it decides.
     pub(super) fn ask(&self) -> Ask {
         let mut slots = self.flights.lock();
@@ -144,7 +166,8 @@ impl Crew {
     pub(super) fn land(&mut self, settled: Settled) -> bool {
         let mut slots = self.flights.lock();
         let Some(slot) = slots.get_mut(&self.key) else { return false };
-        let refreshed = matches!(&settled, Ok(landed) if landed.outcome == RefreshOutcome::Refreshed);
+        let is_new = |outcome| matches!(outcome, RefreshOutcome::Refreshed | RefreshOutcome::TokensOnly);
+        let refreshed = settled.as_ref().is_ok_and(|landed| is_new(landed.outcome));
         let for_others = slot.considered.is_some_and(|considered| considered != slot.running.ask);
         if slot.running.ask == Ask::Forced && for_others && !slot.sent && !refreshed {
             // A forced caller boarded after it was decided, for others, that no request of ours is needed or may be made.

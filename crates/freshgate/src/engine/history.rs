@@ -37,7 +37,9 @@ pub enum HistoryEvent {
     /// Tokens and claims were refreshed.
     Refreshed,
     /// A refresh failed. The code says how: that of a [`RefreshFailure`](super::RefreshFailure) where the session was kept,
-    /// that of an [`EndReason`](crate::session::EndReason) where it ended.
+    /// that of an [`EndReason`](crate::session::EndReason) where it ended, `abandoned` where its engine was killed or stood
+    /// still for so long that another took over, and nobody knows whether the provider saw it. Then the time is when that was
+    /// noticed, and the duration reaches from the request's intent to it.
     RefreshFailed(String),
 }
 

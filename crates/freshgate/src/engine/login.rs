@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 use freshgate_oidc::{
     AuthenticationDemands, AuthorizationError, AuthorizationParameters, AuthorizationRequest, CallbackError,
     CallbackParameters, DpopKey, ExpectedCallback, IdTokenError, IssuerParameter, OriginalIdentity, Pkce,
-    ResourceIndicator, Secret, SigningAlgorithm, Timestamp, base64url, sha256,
+    ResourceIndicator, Secret, SigningAlgorithm, Timestamp, base64url, merge_claims, sha256,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -340,7 +340,7 @@ impl Engine {
             provider: name.to_owned(),
             identity: OriginalIdentity::of(&id_token),
             sid: id_token.session_id().map(str::to_owned),
-            claims: Record::merged_claims(id_token.claims(), userinfo.as_ref()),
+            claims: merge_claims(id_token.claims(), userinfo.as_ref()),
             id_token_claims: id_token.claims().clone(),
             userinfo,
             tokens: TokenSet::granted(&grant, Some(id_token.raw().clone()), sent_at),

@@ -24,9 +24,10 @@ impl Engine {
         Some(record.tokens.expires_at.map_or(said, |expires_at| expires_at.clamp(earliest, said)))
     }
 
-    /// Whether a token that was sent then may have come too early, by the provider's clock. Its refusal says nothing more.
-    pub(super) fn may_be_too_early(&self, record: &Record, sent_at: Timestamp) -> bool {
-        said_by(record, sent_at).is_some_and(|said| sent_at < said + self.leeway(record))
+    /// A token that was sent then may have come too early, by the provider's clock: its refusal says nothing more. Yields
+    /// until when that holds.
+    pub(super) fn may_be_too_early(&self, record: &Record, sent_at: Timestamp) -> Option<Timestamp> {
+        said_by(record, sent_at).map(|said| said + self.leeway(record)).filter(|until| sent_at < *until)
     }
 
     fn leeway(&self, record: &Record) -> Duration {

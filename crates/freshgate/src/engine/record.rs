@@ -194,11 +194,6 @@ impl RefreshState {
 }
 
 impl Record {
-    /// What the app sees.
-    pub(crate) fn merged_claims(id_token: &Claims, userinfo: Option<&UserInfo>) -> Claims {
-        userinfo.map_or_else(|| id_token.clone(), |userinfo| merge_claims(id_token, userinfo))
-    }
-
     /// The claims of a refreshed ID token. What says how the user signed in stays where the new token leaves it out: it is
     /// still the same authentication (OpenID Connect Core, section 12.2).
     pub(crate) fn renewed_claims(before: &Claims, renewed: &Claims) -> Claims {
@@ -298,7 +293,7 @@ impl Record {
                 nonce: form.nonce,
             },
             sid: form.sid,
-            claims: Self::merged_claims(&form.id_token_claims, userinfo.as_ref()),
+            claims: merge_claims(&form.id_token_claims, userinfo.as_ref()),
             id_token_claims: form.id_token_claims,
             userinfo,
             tokens: TokenSet {

@@ -16,13 +16,14 @@ use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use freshgate_oidc::{
     RefreshedIdTokenError, Secret, Timestamp, TokenGrant, UserInfo, UserInfoError, VerifiedIdToken,
+    merge_claims,
 };
 use tokio::time::Instant;
 
@@ -73,6 +74,8 @@ const OVERTAKEN_LIMIT: u32 = 5;
 const STORE_TRIES: u32 = 6;
 /// After the first failure of the store it is tried again this soon, then after twice as long, …
 const FIRST_STORE_PAUSE: Duration = Duration::from_millis(100);
+/// What the history says of a refresh whose flight died, perhaps after sending.
+const ABANDONED: &str = "abandoned";
 /// How long, once the engine is stopping, a rotated refresh token is still tried to be saved in a store that fails.
 const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,6 +86,9 @@ pub enum RefreshOutcome {
     Refreshed,
     /// Another caller's request brought new tokens, and this one shares them.
     Shared,
+    /// A request brought new tokens and no claims, be it this caller's or another's: the answer had no ID token, and the
+    /// provider has no userinfo that could be asked. Claims are those that a login or a refresh brought last.
+    TokensOnly,
     /// The tokens live long enough; nobody was asked.
     NotNeeded,
     /// The tokens live yet, but not for as long as they should, and cannot be refreshed now: they are served as they are.
@@ -101,6 +107,7 @@ impl RefreshOutcome {
         match self {
             Self::Refreshed => "refreshed",
             Self::Shared => "shared",
+            Self::TokensOnly => "tokens_only",
             Self::NotNeeded => "not_needed",
             Self::Kept { .. } => "kept",
         }
@@ -109,7 +116,7 @@ impl RefreshOutcome {
     /// The stable code of why, where there are several reasons.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Refreshed | Self::Shared | Self::NotNeeded => None,
+            Self::Refreshed | Self::Shared | Self::TokensOnly | Self::NotNeeded => None,
             Self::Kept { reason, .. } => Some(reason),
         }
     }
@@ -343,7 +350,8 @@ impl Engine {
         Ok((FreshSession { session }, outcome))
     }
 
-    /// Refreshes now. What it returns is no older than the call: tokens and claims.
+    /// Refreshes now. What it returns is no older than the call: the tokens always, and the claims unless the outcome is
+    /// [`RefreshOutcome::TokensOnly`].
     ///
     /// Waits for `deadline` at most, be it for the provider or for the store; a refresh that takes longer goes on, as it does
     /// if this future is dropped.
@@ -420,11 +428,20 @@ async fn fly_all(engine: Engine, key: SessionKey) {
     let mut crew = engine.0.flights.crew(key);
     loop {
         let started = Instant::now();
-        let holder = format!("{}/{}", engine.0.name, freshgate_oidc::base64url(&engine.random::<12>()));
-        let settled =
-            Flight { engine: &engine, key, crew: &crew, started, holder, requests: AtomicU32::default() }
-                .run()
-                .await;
+        let new_name = || format!("{}/{}", engine.0.name, freshgate_oidc::base64url(&engine.random::<12>()));
+        let flight = Flight {
+            engine: &engine,
+            key,
+            crew: &crew,
+            started,
+            holder: crew.unsent_intent().unwrap_or_else(new_name),
+            intent_is_unsure: AtomicBool::default(),
+            requests: AtomicU32::default(),
+        };
+        let settled = flight.run().await;
+        if flight.may_have_left_an_unsent_intent() {
+            crew.note_unsent_intent(flight.holder);
+        }
         counting::refreshed(settled.as_ref().map(|landed| landed.outcome), started.elapsed());
         match &settled {
             Ok(landed) if landed.outcome == RefreshOutcome::NotNeeded => {}
@@ -443,7 +460,11 @@ async fn fly_all(engine: Engine, key: SessionKey) {
 }
 
 fn millis(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    as_millis(started.elapsed())
+}
+
+fn as_millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A record and the revision it was read at: what an update starts from.
@@ -460,6 +481,8 @@ struct Flight<'a> {
     started: Instant,
     /// Its name on a lease.
     holder: String,
+    /// The store said that it had failed to write the lease, and may have written it.
+    intent_is_unsure: AtomicBool,
     /// How many requests it has sent.
     requests: AtomicU32,
 }
@@ -491,6 +514,8 @@ struct Failed {
     failure: RefreshFailure,
     /// When to come back, as the provider wishes.
     retry_after: Option<Duration>,
+    /// When to come back at the latest.
+    no_later_than: Option<Timestamp>,
     /// The refresh token may have been used.
     in_doubt: bool,
     /// It seems to have been refused.
@@ -499,7 +524,7 @@ struct Failed {
 
 impl From<RefreshFailure> for Failed {
     fn from(failure: RefreshFailure) -> Self {
-        Self { failure, retry_after: None, in_doubt: false, without_words: None }
+        Self { failure, retry_after: None, no_later_than: None, in_doubt: false, without_words: None }
     }
 }
 
@@ -520,6 +545,12 @@ struct Verified {
 }
 
 impl Flight<'_> {
+    /// Whether there may be an intent of this flight in the store although it sent nothing. Whoever finds it must take the
+    /// refresh token for used, but for the next flight of this engine, which can go by the same name.
+    fn may_have_left_an_unsent_intent(&self) -> bool {
+        self.intent_is_unsure.load(Ordering::Relaxed) && self.requests.load(Ordering::Relaxed) == 0
+    }
+
     async fn run(&self) -> Settled {
         for _ in 0..OVERTAKEN_LIMIT {
             match self.attempt().await {
@@ -577,10 +608,14 @@ impl Flight<'_> {
                 };
                 Err(self.settle_failed(held, RefreshFailure::AnswerRejected(error.into()).into()).await)
             }
-            TokenOutcome::Refused(_) if self.engine.may_be_too_early(&held.record, sent_at) => {
-                Err(self.settle_failed(held, RefreshFailure::NotYetValid.into()).await)
-            }
-            TokenOutcome::Refused(error) => Err(self.refused(provider, held, error).await),
+            TokenOutcome::Refused(error) => match self.engine.may_be_too_early(&held.record, sent_at) {
+                // A refusal after that means what it says, so there is no reason to wait for longer.
+                Some(until) => {
+                    let failed = Failed { no_later_than: Some(until), ..RefreshFailure::NotYetValid.into() };
+                    Err(self.settle_failed(held, failed).await)
+                }
+                None => Err(self.refused(provider, held, error).await),
+            },
             TokenOutcome::RefusedWithoutWords(error) => {
                 let without_words = held.record.refresh.refused_without_words(self.engine.0.clock.now());
                 if without_words.is_a_refusal(self.engine.0.clock.now()) {
@@ -648,8 +683,7 @@ impl Flight<'_> {
                 Lookup::Unknown => return Err(RefreshError::NotSignedIn),
             };
             if stopping.is_cancelled() {
-                let is_ours = |lease: &Lease| lease.holder == self.holder;
-                if record.refresh.lease.as_ref().is_some_and(is_ours) {
+                if record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease)) {
                     // The store said that it was not written.
                     self.give_back(Held { record, revision }).await;
                 }
@@ -679,6 +713,13 @@ impl Flight<'_> {
             if record.refresh_token.is_none() {
                 return Err(RefreshError::NoRefreshToken);
             }
+            let is_leased =
+                record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease) && !lease.settled);
+            if is_leased && turn.is_some() {
+                // The store had said that it was not written.
+                self.intent_is_unsure.store(false, Ordering::Relaxed);
+                return Ok(Boarding::Leased(Held { record, revision }, turn));
+            }
             if let Some(lease) = &record.refresh.lease
                 && !self.engine.has_died(lease)
                 && !is_dead(lease, now, &mut watched)
@@ -692,25 +733,31 @@ impl Flight<'_> {
                 };
                 continue;
             }
-            let mut refresh = record.refresh.clone();
-            if let Some(lease) = refresh.lease.take()
-                && lease.holder != self.holder
+            let mut taken = (*record).clone();
+            if let Some(lease) = taken.refresh.lease.take()
+                && !self.is_ours(&lease)
                 && !lease.settled
                 && !self.engine.sabotaged(Sabotage::DeadIntentForgotten)
             {
                 // Whoever had it died, perhaps after sending.
-                refresh.answer_lost(lease.since);
+                taken.refresh.answer_lost(lease.since);
+                taken.remember(HistoryEntry {
+                    at: now,
+                    what: HistoryEvent::RefreshFailed(ABANDONED.to_owned()),
+                    millis: as_millis(now.saturating_since(lease.since)),
+                    attempts: 1,
+                });
             }
             let provider = self.engine.0.providers.get(&record.provider);
             if let Some(provider) = provider
-                && !refresh.may_be_sent(lost_answer(provider, &record), now)
+                && !taken.refresh.may_be_sent(lost_answer(provider, &record), now)
                 && !self.engine.sabotaged(Sabotage::PolicyIgnored)
             {
                 tracing::warn!(session = %self.key.short(), "an answer was lost, and the refresh token cannot be sent again");
                 let reason = EndReason::OutcomeUnknown;
                 lookup = match self
                     .engine
-                    .end_at(&self.told(&record, reason), revision, reason)
+                    .end_at(&self.told(&taken, reason), revision, reason)
                     .await
                     .map_err(RefreshError::store)?
                 {
@@ -746,7 +793,7 @@ impl Flight<'_> {
                 lookup = Lookup::Live(record, revision);
                 continue;
             }
-            refresh.lease = Some(Lease {
+            taken.refresh.lease = Some(Lease {
                 holder: self.holder.clone(),
                 process: self.engine.0.process.clone(),
                 since: now,
@@ -754,16 +801,19 @@ impl Flight<'_> {
                 renewals: 0,
                 until: now + LEASE,
             });
-            let leased = Record { refresh, ..(*record).clone() };
-            lookup = match self.engine.0.sessions.replace(&record, leased, revision).await {
+            lookup = match self.engine.0.sessions.replace(&record, taken, revision).await {
                 Ok(Replaced::Done(record, revision)) => {
+                    self.intent_is_unsure.store(false, Ordering::Relaxed);
                     return Ok(Boarding::Leased(Held { record, revision }, turn));
                 }
                 Ok(Replaced::Conflict(record, revision)) => Lookup::Live(record, revision),
                 Ok(Replaced::Ended(tombstone)) => Lookup::Ended(tombstone),
                 Ok(Replaced::Unknown) => Lookup::Unknown,
                 // If it was written all the same, it is an intent that nobody has: see whether it is there.
-                Err(error) => self.read_after(error, &mut tries).await?,
+                Err(error) => {
+                    self.intent_is_unsure.store(true, Ordering::Relaxed);
+                    self.read_after(error, &mut tries).await?
+                }
             };
         }
     }
@@ -772,26 +822,20 @@ impl Flight<'_> {
     /// have been taken for dead, and its refresh token used. What stands still after this is for the fence.
     async fn confirm_lease(&self, held: Held) -> Result<Held, Diversion> {
         let until = self.engine.0.clock.now() + LEASE;
-        let is_ours = |lease: &Lease| lease.holder == self.holder;
-        if held
-            .record
-            .refresh
-            .lease
-            .as_ref()
-            .is_some_and(|lease| is_ours(lease) && !lease.settled && until < lease.until + RENEWAL)
-        {
+        let is_new = |lease: &Lease| self.is_ours(lease) && !lease.settled && until < lease.until + RENEWAL;
+        if held.record.refresh.lease.as_ref().is_some_and(is_new) {
             return Ok(held);
         }
         let confirmed = self
             .write(held, Fence::Generation, None, |record| {
-                if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| is_ours(lease)) {
+                if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| self.is_ours(lease)) {
                     lease.settled = false;
                     lease.renewals += 1;
                     lease.until = until;
                 }
             })
             .await?;
-        if confirmed.record.refresh.lease.as_ref().is_some_and(is_ours) {
+        if confirmed.record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease)) {
             Ok(confirmed)
         } else {
             Err(Diversion::Overtaken)
@@ -877,7 +921,7 @@ impl Flight<'_> {
             let until = self.engine.0.clock.now() + LEASE;
             let mut renewed = (*held.record).clone();
             match &mut renewed.refresh.lease {
-                Some(lease) if lease.holder == self.holder => {
+                Some(lease) if self.is_ours(lease) => {
                     lease.renewals += 1;
                     lease.until = until;
                 }
@@ -908,7 +952,7 @@ impl Flight<'_> {
             return Ok(held);
         }
         // Where nothing rotates there is nothing that could be lost, and tokens that are newer may be in place by now.
-        let fence = if rotated.is_some() { Fence::RefreshToken } else { Fence::Generation };
+        let fence = rotated.map_or(Fence::Generation, Fence::Rotation);
         let mut give_up: Option<Instant> = None;
         let mut pause = FIRST_BACKOFF;
         loop {
@@ -941,24 +985,9 @@ impl Flight<'_> {
                     tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "saving a rotated refresh token again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
-                    // Whether it was written is not known, and it may have been: then this is the fence from now on.
-                    self.read_again(held, rotated).await
+                    held
                 }
             };
-        }
-    }
-
-    /// After a write of which nobody knows whether it happened: what is there, if that can be read and is ours.
-    async fn read_again(&self, held: Held, rotated: Option<&Secret>) -> Held {
-        match self.engine.0.sessions.read_store(self.key).await {
-            Ok(Lookup::Live(record, revision))
-                if rotated.is_some()
-                    && record.refresh_token.as_ref() == rotated
-                    && record.generation == held.record.generation =>
-            {
-                Held { record, revision }
-            }
-            _ => held,
         }
     }
 
@@ -1001,6 +1030,12 @@ impl Flight<'_> {
     /// Puts tokens and claims in place, at once, and tells everyone.
     async fn commit(&self, held: Held, verified: Verified) -> Result<Landed, Diversion> {
         let Verified { grant, sent_at, id_token, userinfo, userinfo_failure } = verified;
+        let brings_claims = id_token.is_some() || userinfo.is_some() || userinfo_failure.is_some();
+        let outcome = if brings_claims || self.engine.sabotaged(Sabotage::OldClaimsAsNew) {
+            RefreshOutcome::Refreshed
+        } else {
+            RefreshOutcome::TokensOnly
+        };
         let entry = self.entry(HistoryEvent::Refreshed);
         let held = self
             .write(held, Fence::Generation, Some(&entry), |record| {
@@ -1012,7 +1047,7 @@ impl Flight<'_> {
                 if userinfo.is_some() {
                     record.userinfo.clone_from(&userinfo);
                 }
-                record.claims = Record::merged_claims(&record.id_token_claims, record.userinfo.as_ref());
+                record.claims = merge_claims(&record.id_token_claims, record.userinfo.as_ref());
                 let id_token =
                     id_token.as_ref().map(|it| it.raw().clone()).or_else(|| record.tokens.id_token.take());
                 let scope = record.tokens.scope.take();
@@ -1035,18 +1070,21 @@ impl Flight<'_> {
             tracing::warn!(session = %self.key.short(), error = &failure as &dyn Error, "tokens refreshed, claims not");
             TryLater { retry_after: FIRST_BACKOFF, failure: RefreshFailure::Unavailable(Arc::new(failure)) }
         });
-        Ok(Landed { session: OpenSession(held.record), outcome: RefreshOutcome::Refreshed, stale_claims })
+        Ok(Landed { session: OpenSession(held.record), outcome, stale_claims })
     }
 
     /// Notes a failure that the session survives, and from when on it may be tried again.
     async fn settle_failed(&self, held: Held, failed: Failed) -> Diversion {
-        let Failed { failure, retry_after, in_doubt, without_words } = failed;
+        let Failed { failure, retry_after, no_later_than, in_doubt, without_words } = failed;
         let asked_to_wait = retry_after.is_some();
+        let now = self.engine.0.clock.now();
         let backoff = retry_after.map_or_else(
-            || self.backoff(held.record.refresh.failures),
+            || {
+                let longest = no_later_than.map_or(Duration::MAX, |at| at.saturating_since(now));
+                self.backoff(held.record.refresh.failures).min(longest.max(FIRST_BACKOFF))
+            },
             |wanted| wanted.min(LONGEST_RETRY_AFTER),
         );
-        let now = self.engine.0.clock.now();
         let entry = self.entry(HistoryEvent::RefreshFailed(failure.code().to_owned()));
         let settled = self
             .write(held, Fence::Generation, Some(&entry), |record| {
@@ -1085,14 +1123,18 @@ impl Flight<'_> {
         told
     }
 
+    fn is_ours(&self, lease: &Lease) -> bool {
+        lease.holder == self.holder
+    }
+
     /// The lease of a flight that took ours for dead: it is not ours to give back.
     fn others_lease(&self, record: &Record) -> Option<Lease> {
-        record.refresh.lease.clone().filter(|lease| lease.holder != self.holder)
+        record.refresh.lease.clone().filter(|lease| !self.is_ours(lease))
     }
 
     /// Whether another flight has the lease by now.
     fn is_displaced(&self, record: &Record) -> bool {
-        record.refresh.lease.as_ref().is_some_and(|lease| lease.holder != self.holder)
+        record.refresh.lease.as_ref().is_some_and(|lease| !self.is_ours(lease))
     }
 
     /// Doubles with every failure, and spreads: sessions that failed together do not come back together.
@@ -1151,7 +1193,7 @@ impl Flight<'_> {
         let note = |record: &mut Record| {
             // Once, however often the store is told.
             let lease = record.refresh.lease.as_ref();
-            if lease.is_some_and(|lease| lease.holder == self.holder && !lease.settled) {
+            if lease.is_some_and(|lease| self.is_ours(lease) && !lease.settled) {
                 record.refresh.answer_lost(sent_at);
             }
         };
@@ -1164,7 +1206,7 @@ impl Flight<'_> {
     async fn write(
         &self,
         mut held: Held,
-        fence: Fence,
+        fence: Fence<'_>,
         entry: Option<&HistoryEntry>,
         change: impl Fn(&mut Record),
     ) -> Result<Held, Diversion> {
@@ -1208,7 +1250,7 @@ impl Flight<'_> {
     async fn try_update(
         &self,
         mut held: Held,
-        fence: Fence,
+        fence: Fence<'_>,
         change: impl Fn(&mut Record),
     ) -> Result<Held, Unwritten> {
         loop {
@@ -1276,17 +1318,27 @@ fn no_turn(why: NoTurn) -> RefreshError {
 
 /// What of a session must be as a flight found it, or else its write does not count.
 #[derive(Clone, Copy)]
-enum Fence {
-    /// The refresh token: it is what a rotated one takes the place of.
+enum Fence<'a> {
+    /// The refresh token.
     RefreshToken,
+    /// The refresh token, which this one takes the place of. It may be there already: of a write that the store said it had
+    /// failed to do.
+    Rotation(&'a Secret),
     /// That, and tokens and claims: where nothing rotates, an older answer could take the place of a newer one.
     Generation,
 }
 
-impl Fence {
+impl Fence<'_> {
     fn holds(self, found: &Record, now: &Record) -> bool {
+        let same_token = found.refresh_token == now.refresh_token;
         let same_generation = found.generation == now.generation;
-        found.refresh_token == now.refresh_token && (matches!(self, Self::RefreshToken) || same_generation)
+        match self {
+            Self::RefreshToken => same_token,
+            Self::Rotation(rotated) => {
+                same_token || (same_generation && now.refresh_token.as_ref() == Some(rotated))
+            }
+            Self::Generation => same_token && same_generation,
+        }
     }
 }
 

@@ -3,16 +3,18 @@ use std::{sync::Arc, time::Duration};
 use freshgate::{
     Engine,
     clock::SystemEntropy,
-    engine::{EngineParts, HistoryEvent, Known, SessionFacts, SessionReport},
+    engine::{EngineParts, HistoryEvent, Known, RefreshError, SessionFacts, SessionReport},
     keyring::Keyring,
+    provider::{LostAnswer, Refreshing},
     session::{EndReason, SessionKey, SessionPolicy},
 };
 use freshgate_oidc::Secret;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::{
     provider::Act,
-    setting::{DEADLINE, Setting},
+    setting::{DEADLINE, Setting, engine_of, sign_in, until},
 };
 
 async fn report(setting: &Setting, key: SessionKey) -> SessionReport {
@@ -88,6 +90,30 @@ async fn a_lost_answer_shows_as_a_second_request() {
     let _ = setting.engine.refresh(key, DEADLINE).await;
     let report = report(&setting, key).await;
     assert_eq!(facts(&report).last_refresh().unwrap().attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_nobody_finished_shows_as_abandoned() {
+    let setting = Setting::new();
+    let refreshing = Refreshing { lost_answer: Some(LostAnswer::SignInAgain), ..Refreshing::default() };
+    let engine =
+        || engine_of(setting.clock.clone(), setting.provider.clone(), setting.store.clone(), refreshing);
+    let (killed, other) = (engine(), engine());
+    let key = sign_in(&killed, &setting.provider).await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let refresh = tokio::spawn(async move { killed.refresh(key, DEADLINE).await });
+    until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    // By now its lease is over by any clock.
+    setting.clock.advance(Duration::from_secs(100));
+
+    let answer = other.refresh(key, DEADLINE).await;
+
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+    let ended = report(&setting, key).await;
+    let expected = [(HistoryEvent::SignedIn, 1), (failed("abandoned"), 1), (failed("outcome_unknown"), 0)];
+    assert_eq!(events(facts(&ended)), expected);
+    assert_eq!(facts(&ended).history[1].millis, 100_000);
+    refresh.abort();
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use freshgate::{
     engine::{Opened, RefreshError, RefreshOutcome, TryLater},
     events::SessionEvent,
+    provider::{LostAnswer, Refreshing},
     session::{EndReason, FreshSession, SessionKey},
     store::MemoryStore,
 };
@@ -10,9 +11,9 @@ use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
-    faulty_store::FaultyStore,
+    faulty_store::{Fault, FaultyStore, Operation},
     provider::Act,
-    setting::{DEADLINE, Setting, until},
+    setting::{DEADLINE, Setting, engine_of, engine_with, sign_in, until},
 };
 
 type Answer = Result<(FreshSession, RefreshOutcome), RefreshError>;
@@ -380,6 +381,26 @@ async fn without_an_id_token_the_claims_come_from_userinfo() {
 }
 
 #[tokio::test]
+async fn who_gets_new_tokens_and_no_claims_is_told_so() {
+    let setting = Setting::new();
+    let (clock, transport, store) = (setting.clock.clone(), setting.provider.clone(), setting.store.clone());
+    let engine = engine_with(clock, transport, store, |config| config.userinfo = false);
+    let before = sign_in(&engine, &setting.provider).await;
+    setting.provider.next_token_act(Act::NoIdToken);
+
+    let (session, outcome) = engine.refresh(before.key(), DEADLINE).await.unwrap();
+
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::TokensOnly));
+    assert_eq!(session.session().claims(), before.claims());
+    setting.clock.advance(Duration::from_secs(400));
+    setting.provider.next_token_act(Act::NoIdToken);
+    let (session, outcome) = engine.fresh(before.key(), None, DEADLINE).await.unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-3", RefreshOutcome::TokensOnly));
+    let (_, outcome) = engine.refresh(before.key(), DEADLINE).await.unwrap();
+    assert_eq!(outcome, RefreshOutcome::Refreshed, "its answer has an ID token");
+}
+
+#[tokio::test]
 async fn claims_that_could_not_be_asked_for_are_not_given_to_a_forced_caller_but_the_tokens_are_kept() {
     let setting = Setting::new();
     let key = setting.signed_in().await.key();
@@ -539,6 +560,51 @@ async fn a_rotated_token_is_saved_however_long_the_store_is_down() {
     assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::Refreshed));
     setting.another_engine().refresh(key, DEADLINE).await.unwrap();
     assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"], "it is in the store");
+}
+
+#[tokio::test]
+async fn a_rotated_token_that_was_saved_although_the_store_said_not_costs_no_second_request() {
+    let store = FaultyStore::on(Arc::new(MemoryStore::new()));
+    let setting = Setting::on(store.clone());
+    let key = setting.signed_in().await.key();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let refresh = spawn_refresh(&setting, key);
+    until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    store.next(Operation::Replace, Fault::FailsAfterwards);
+    // Nor can it be asked whether it has.
+    store.next(Operation::Read, Fault::Fails);
+    setting.provider.wire.add_permits(1);
+    let (session, outcome) = refresh.await.unwrap().unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-2", RefreshOutcome::Refreshed));
+    assert_eq!(setting.provider.presented(), ["refresh-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_was_written_although_the_store_said_not_is_no_answer_that_was_lost() {
+    let store = FaultyStore::on(Arc::new(MemoryStore::new()));
+    let (clock, provider) = {
+        let setting = Setting::in_tokio_time();
+        (setting.clock, setting.provider)
+    };
+    let refreshing = Refreshing { lost_answer: Some(LostAnswer::SignInAgain), ..Refreshing::default() };
+    let engine = engine_of(clock, provider.clone(), store.clone(), refreshing);
+    let key = sign_in(&engine, &provider).await.key();
+    store.next(Operation::Replace, Fault::FailsAfterwards);
+    let refresh = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.refresh(key, DEADLINE).await }
+    });
+    // Before it asks what was written.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.set_down(true);
+    assert_eq!(failure_code(refresh.await.unwrap()), "store");
+    assert!(provider.presented().is_empty());
+    store.set_down(false);
+
+    let (_, outcome) = engine.refresh(key, DEADLINE).await.unwrap();
+
+    assert_eq!(outcome, RefreshOutcome::Refreshed);
+    assert_eq!(provider.presented(), ["refresh-1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,7 +40,7 @@ impl TestClock {
         Arc::new(Self { moved: AtomicI64::new(START), runs_from: None })
     }
 
-    fn running() -> Arc<Self> {
+    pub(crate) fn running() -> Arc<Self> {
         Arc::new(Self { moved: AtomicI64::new(START), runs_from: Some(tokio::time::Instant::now()) })
     }
 
@@ -167,24 +167,32 @@ fn engine_living_by(
     store: Arc<dyn Store>,
     configure: impl FnOnce(&mut ProviderConfig),
 ) -> Engine {
+    let mut config = provider_config("default");
+    configure(&mut config);
+    engine_at(vec![Provider::new(config, transport, clock.clone())], policy, clock, store)
+}
+
+/// An engine at these providers.
+pub(crate) fn engine_at(
+    providers: Vec<Provider>,
+    policy: SessionPolicy,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn Store>,
+) -> Engine {
+    let (keyring, entropy) = (Arc::new(keyring()), Arc::new(SystemEntropy));
+    Engine::new(EngineParts { store, keyring, clock, entropy, providers, policy })
+}
+
+/// What is configured of a scripted provider.
+pub(crate) fn provider_config(name: &str) -> ProviderConfig {
     let metadata_url = Url::parse(&format!("{ISSUER}/.well-known/openid-configuration")).unwrap();
     let secret = ClientCredential::Secret(Secret::new("client-secret"));
-    let authorize_parameters = AuthorizationParameters::of([("prompt", "select_account")]).unwrap();
-    let mut config = ProviderConfig {
+    ProviderConfig {
         issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
         scope: "openid email".into(),
-        authorize_parameters,
-        ..ProviderConfig::new("default", metadata_url, CLIENT_ID, secret)
-    };
-    configure(&mut config);
-    Engine::new(EngineParts {
-        store,
-        keyring: Arc::new(keyring()),
-        clock: clock.clone(),
-        entropy: Arc::new(SystemEntropy),
-        providers: vec![Provider::new(config, transport, clock)],
-        policy,
-    })
+        authorize_parameters: AuthorizationParameters::of([("prompt", "select_account")]).unwrap(),
+        ..ProviderConfig::new(name, metadata_url, CLIENT_ID, secret)
+    }
 }
 
 /// What sessions are sealed with.
@@ -203,7 +211,12 @@ pub(crate) async fn sign_in_with(
     provider: &ScriptedProvider,
     parameters: &[(&str, &str)],
 ) -> Result<OpenSession, LoginError> {
-    LoginUnderWay::begin_with(engine, provider, parameters).await.complete(engine).await
+    LoginUnderWay::begin_with(engine, "default", provider, parameters).await.complete(engine).await
+}
+
+/// A login at the provider of this name.
+pub(crate) async fn sign_in_at(engine: &Engine, name: &str, provider: &ScriptedProvider) -> OpenSession {
+    LoginUnderWay::begin_with(engine, name, provider, &[]).await.complete(engine).await.unwrap()
 }
 
 /// A login whose user is at the provider.
@@ -214,12 +227,17 @@ pub(crate) struct LoginUnderWay {
 
 impl LoginUnderWay {
     pub(crate) async fn begin(engine: &Engine, provider: &ScriptedProvider) -> Self {
-        Self::begin_with(engine, provider, &[]).await
+        Self::begin_with(engine, "default", provider, &[]).await
     }
 
-    async fn begin_with(engine: &Engine, provider: &ScriptedProvider, parameters: &[(&str, &str)]) -> Self {
+    async fn begin_with(
+        engine: &Engine,
+        name: &str,
+        provider: &ScriptedProvider,
+        parameters: &[(&str, &str)],
+    ) -> Self {
         let request = LoginRequest {
-            provider: "default".into(),
+            provider: name.into(),
             redirect_uri: Url::parse("http://localhost:8501/oauth2callback").unwrap(),
             next: "/page?x=1".into(),
             parameters: AuthorizationParameters::of(parameters.iter().copied()).unwrap(),

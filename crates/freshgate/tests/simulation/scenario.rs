@@ -16,7 +16,7 @@ use freshgate::{
     keyring::Keyring,
     provider::{Provider as ProviderClient, ProviderConfig, Refreshing},
     sabotage::Sabotage,
-    session::{EndReason, FreshSession, SessionKey, SessionPolicy},
+    session::{EndReason, FreshSession, OpenSession, SessionKey, SessionPolicy},
     store::MemoryStore,
 };
 use freshgate_oidc::{
@@ -601,9 +601,8 @@ impl Scenario {
                     self.world
                         .broken("a session keeps its user", format!("{} in family {family}", claims["sub"]));
                 }
-                if forced && got < version {
-                    let what = format!("it was at version {version} when the caller asked, and got {got}");
-                    self.world.broken("a forced caller gets claims no older than its call", what);
+                if forced {
+                    self.claims_are_no_older(fresh.session(), *outcome, version, owner);
                 }
             }
             Err(error) => {
@@ -621,6 +620,25 @@ impl Scenario {
                         .broken("a session does not vanish", format!("caller {caller} on engine {owner}"));
                 }
             }
+        }
+    }
+
+    /// What a forced caller gets: claims that were good when it called or later, or the word that none came.
+    fn claims_are_no_older(
+        &self,
+        session: &OpenSession,
+        outcome: RefreshOutcome,
+        version: u64,
+        owner: Owner,
+    ) {
+        let got = session.claims()["version"].as_u64().unwrap_or_default();
+        let what = || format!("version {got} instead of {version}, {}, on engine {owner}", outcome.code());
+        if outcome == RefreshOutcome::TokensOnly {
+            if self.world.dealt.id_token || self.world.dealt.userinfo {
+                self.world.broken("claims that came are told of", what());
+            }
+        } else if got < version {
+            self.world.broken("a forced caller gets claims no older than its call", what());
         }
     }
 
@@ -792,11 +810,8 @@ impl Scenario {
         for _ in 0..12 {
             let version = self.provider.version(family);
             match running.engine.refresh(key, Duration::from_secs(60)).await {
-                Ok((fresh, _)) => {
-                    if fresh.session().claims()["version"].as_u64().unwrap_or_default() < version {
-                        let what = format!("family {family} in calm");
-                        self.world.broken("a forced caller gets claims no older than its call", what);
-                    }
+                Ok((fresh, outcome)) => {
+                    self.claims_are_no_older(fresh.session(), outcome, version, running.owner);
                     return;
                 }
                 // Whether rightly so was checked when the end was written.

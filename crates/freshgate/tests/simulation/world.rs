@@ -92,7 +92,8 @@ impl Dealt {
         let skew = chance.pick(&[Skew::None, Skew::None, Skew::Within, Skew::Beyond]);
         let not_before = (chance.percent(12) && rotation != Rotation::None && skew != Skew::Beyond)
             .then(|| (lifetime - chance.pick(&[lifetime / 5, lifetime / 2])) as i64);
-        let (id_token, userinfo) = chance.pick(&[(true, true), (true, true), (true, false), (false, true)]);
+        let (id_token, userinfo) =
+            chance.pick(&[(true, true), (true, true), (true, false), (false, true), (false, false)]);
         Self {
             engines: chance.between(2, 3),
             sessions: chance.between(1, 2),
