@@ -9,17 +9,17 @@
 //! same moment; the lease lets one of them ask, and the others find the session fresh.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use freshgate_oidc::Timestamp;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,7 +35,10 @@ use crate::{
     session::{OpenSession, SessionKey},
 };
 
-/// How many sessions are looked after at once; the next is due when one of them is done.
+/// How many sessions are looked at at once.
+const LOOKS_AT_ONCE: usize = 64;
+/// How many sessions of one provider are refreshed at once; the others wait in line. A provider that takes its time keeps
+/// nobody from another.
 const AT_ONCE: usize = 64;
 /// How long a flight is waited for until it is somebody else's matter: the session is looked at again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,41 +99,67 @@ impl Engine {
     }
 
     async fn look_after_active_sessions(&self, stop: &CancellationToken) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let places = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
         while let Ok(place) = places.clone().acquire_owned().await {
             let key = self.0.active.next(&*self.0.clock, self.0.policy.active_for).await;
             let (engine, stop) = (self.clone(), stop.clone());
             self.0.runner.start(Box::pin(async move {
-                stop.run_until_cancelled(engine.look_after(key)).await;
-                drop(place);
+                stop.run_until_cancelled(engine.look_after(key, place)).await;
             }));
         }
     }
 
-    async fn look_after(&self, key: SessionKey) {
-        match self.refresh_if_due(key).await {
+    async fn look_after(&self, key: SessionKey, place: OwnedSemaphorePermit) {
+        let Some(provider) = self.provider_if_due(key).await else { return };
+        drop(place);
+        let Some(mut seat) = self.0.active.lines.enter(provider, key) else { return };
+        self.refresh_now(key).await;
+        while let Some(key) = seat.next_in_line() {
+            // It waited, and may have been refreshed by somebody else meanwhile, or be idle.
+            if self.0.active.is_active(key, self.0.clock.now(), self.0.policy.active_for)
+                && self.provider_if_due(key).await.is_some()
+            {
+                self.refresh_now(key).await;
+            }
+        }
+    }
+
+    /// The provider of a session that is to be refreshed now. Any other is planned again, or forgotten if it is over.
+    async fn provider_if_due(&self, key: SessionKey) -> Option<String> {
+        let now = self.0.clock.now();
+        let next = match self.0.sessions.read(key).await {
+            _ if !self.0.policy.refresh_ahead => self.never_due(),
+            Ok(Lookup::Live(record, _)) => {
+                let at = self.next_look(&record);
+                if at <= now {
+                    return Some(record.provider.clone());
+                }
+                at
+            }
+            Ok(Lookup::Ended(_) | Lookup::Unknown) => {
+                self.0.active.forget(key);
+                return None;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(session = %key.short(), error, "not refreshed ahead: the store failed");
+                now + PATIENCE_AFTER_FAILURE
+            }
+        };
+        self.0.active.plan(key, next);
+        None
+    }
+
+    /// Refreshes a session, and plans the next look at it.
+    async fn refresh_now(&self, key: SessionKey) {
+        match self.refresh_and_tell_when_next(key).await {
             Some(next) => self.0.active.plan(key, next),
             None => self.0.active.forget(key),
         }
     }
 
     /// Tells when to look again. `None`: the session is over.
-    async fn refresh_if_due(&self, key: SessionKey) -> Option<Timestamp> {
-        if !self.0.policy.refresh_ahead {
-            return Some(self.never_due());
-        }
-        let now = self.0.clock.now();
-        match self.0.sessions.read(key).await {
-            Ok(Lookup::Live(record, _)) => {
-                let at = self.next_look(&record);
-                if at > now {
-                    return Some(at);
-                }
-            }
-            Ok(Lookup::Ended(_) | Lookup::Unknown) => return None,
-            // The store failed. The flight would say so too, and in the log.
-            Err(_) => {}
-        }
+    async fn refresh_and_tell_when_next(&self, key: SessionKey) -> Option<Timestamp> {
         let settled = within(PATIENCE, self.fly(key, Ask::Ahead)).await;
         let now = self.0.clock.now();
         match settled {
@@ -238,6 +267,7 @@ impl Drop for Noting {
         for shard in &active.shards {
             *lock(shard) = Shard::default();
         }
+        active.lines.lock().clear();
     }
 }
 
@@ -249,6 +279,70 @@ pub(super) struct ActiveSessions {
     shards: [Mutex<Shard>; SHARDS],
     /// One may be due earlier than the next was.
     changed: Notify,
+    lines: Lines,
+}
+
+/// Who is refreshed just now, and who waits for that, by provider.
+#[derive(Default)]
+struct Lines(Mutex<HashMap<String, Line>>);
+
+#[derive(Default)]
+struct Line {
+    seated: usize,
+    waiting: VecDeque<SessionKey>,
+}
+
+/// A seat at a provider, until it is dropped or nobody is in line.
+struct Seat<'a> {
+    lines: &'a Lines,
+    provider: String,
+    is_left: bool,
+}
+
+impl Lines {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A seat. `None`: all are taken, and whoever leaves one takes care of the session.
+    fn enter(&self, provider: String, key: SessionKey) -> Option<Seat<'_>> {
+        let mut lines = self.lock();
+        let line = lines.entry(provider.clone()).or_default();
+        if line.seated < AT_ONCE {
+            line.seated += 1;
+            drop(lines);
+            return Some(Seat { lines: self, provider, is_left: false });
+        }
+        line.waiting.push_back(key);
+        None
+    }
+}
+
+impl Seat<'_> {
+    /// Who waits for this seat. `None`: nobody, and it is left.
+    fn next_in_line(&mut self) -> Option<SessionKey> {
+        let mut lines = self.lines.lock();
+        let next = lines.get_mut(&self.provider).and_then(|line| line.waiting.pop_front());
+        if next.is_none() {
+            self.leave(lines);
+        }
+        next
+    }
+
+    fn leave(&mut self, mut lines: MutexGuard<'_, HashMap<String, Line>>) {
+        self.is_left = true;
+        if let Some(line) = lines.get_mut(&self.provider) {
+            line.seated = line.seated.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if !self.is_left {
+            self.leave(self.lines.lock());
+        }
+    }
 }
 
 #[derive(Default)]
@@ -265,6 +359,12 @@ struct Activity {
     sockets: u32,
     /// The last generation that was seen or told here.
     told: Option<NonZeroU64>,
+}
+
+impl Activity {
+    fn is_in_use(&self, now: Timestamp, active_for: Duration) -> bool {
+        self.sockets > 0 || now < self.last_used + active_for
+    }
 }
 
 /// What [`ActiveSessions::take`] found.
@@ -339,6 +439,17 @@ impl ActiveSessions {
         self.changed.notify_one();
     }
 
+    /// Whether a session is active, which is noted no more of one that is idle.
+    fn is_active(&self, key: SessionKey, now: Timestamp, active_for: Duration) -> bool {
+        let shard = self.shard(key);
+        let is_active = shard.sessions.get(&key).is_some_and(|activity| activity.is_in_use(now, active_for));
+        drop(shard);
+        if !is_active {
+            self.forget(key);
+        }
+        is_active
+    }
+
     fn forget(&self, key: SessionKey) {
         let mut shard = self.shard(key);
         if let Some(Activity { due: Some(at), .. }) = shard.sessions.remove(&key) {
@@ -373,7 +484,7 @@ impl ActiveSessions {
             }
             if let Some(activity) = shard.sessions.get_mut(&key) {
                 activity.due = None;
-                if activity.sockets > 0 || now < activity.last_used + active_for {
+                if activity.is_in_use(now, active_for) {
                     return Taken::Due(key);
                 }
                 shard.sessions.remove(&key);
@@ -388,7 +499,7 @@ impl ActiveSessions {
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

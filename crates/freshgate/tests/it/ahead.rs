@@ -1,20 +1,22 @@
 //! Active sessions are refreshed before anybody has to wait. Time is tokio's, paused: it passes when nothing else happens.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use freshgate::{
     Engine,
     engine::{InUse, Opened, RefreshOutcome},
-    session::{EndReason, SessionKey},
+    provider::Provider,
+    session::{EndReason, SessionKey, SessionPolicy},
+    store::MemoryStore,
 };
 use freshgate_oidc::Timestamp;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    provider::Act,
-    setting::{DEADLINE, Setting},
+    provider::{Act, ScriptedProvider},
+    setting::{DEADLINE, Setting, TestClock, engine_at, provider_config, sign_in_at},
 };
 
 /// How long the provider's access tokens live.
@@ -235,4 +237,34 @@ async fn ten_thousand_that_expire_in_the_same_second_cost_ten_thousand_requests(
     let presented = setting.provider.presented();
     assert_eq!(presented.len(), SESSIONS);
     assert_eq!(presented.into_iter().collect::<HashSet<_>>().len(), SESSIONS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_takes_its_time_keeps_nobody_from_the_others() {
+    let clock = TestClock::running();
+    let [slow, quick] = [(); 2].map(|()| ScriptedProvider::new(clock.clone()));
+    let at = |name, provider: &Arc<ScriptedProvider>| {
+        Provider::new(provider_config(name), provider.clone(), clock.clone())
+    };
+    let providers = vec![at("slow", &slow), at("quick", &quick)];
+    let store = Arc::new(MemoryStore::new());
+    let engine = engine_at(providers, SessionPolicy::default(), clock.clone(), store);
+    let _ahead = refreshing_ahead(&engine);
+    let mut tabs = Vec::new();
+    for _ in 0..1000 {
+        tabs.push(engine.hold(sign_in_at(&engine, "slow", &slow).await.key()));
+    }
+    sleep(seconds(30)).await;
+    let key = sign_in_at(&engine, "quick", &quick).await.key();
+    tabs.push(engine.hold(key));
+    slow.wire.forget_permits(Semaphore::MAX_PERMITS);
+
+    sleep(ONCE).await;
+
+    assert_eq!(quick.presented().len(), 1, "refreshed when it was due");
+    assert!(slow.on_the_wire() > 0);
+    // Once it is quick again nobody was forgotten.
+    slow.wire.add_permits(Semaphore::MAX_PERMITS);
+    sleep(seconds(30)).await;
+    assert_eq!(slow.presented().len(), 1000);
 }
