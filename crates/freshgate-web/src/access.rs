@@ -256,7 +256,7 @@ pub(crate) struct AmbiguousPath;
 const DECODINGS: usize = 4;
 
 /// A path as a program might read it that decodes until nothing is left to decode, takes an encoded `/`, `?` or `#` for a
-/// plain one, forgets empty segments, what follows a `;`, and dots and spaces at a segment's end, and does not mind the
+/// plain one, forgets empty segments, what follows a `;`, spaces around a segment and dots at its end, and does not mind the
 /// case. Without a `/` at its end; empty for the root.
 ///
 /// Ambiguous is a path of which others may read a part that is not in this reading: segments that lead upwards, wherever
@@ -293,6 +293,7 @@ fn widest_reading(path: &str) -> Result<Vec<u8>, AmbiguousPath> {
         for (at, part) in segment.split(|byte| matches!(byte, b'?' | b'#')).enumerate() {
             is_over |= at > 0;
             let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
+            let name = &name[name.iter().take_while(|&&byte| byte == b' ').count()..];
             let name_end =
                 name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
             let is_host = is_first && name_end == 0 && segments.peek().is_some();
