@@ -1,6 +1,12 @@
 //! What a failure tells: to the user a plain sentence and a stable code, to the operator the cause and whose fault it was.
 
-use std::{borrow::Cow, convert::Infallible, error::Error, time::Duration};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use freshgate::{
     engine::{BackChannelError, FrontChannelError, LoginError, RefreshError, RefreshFailure, TryLater},
@@ -8,7 +14,7 @@ use freshgate::{
     store::StoreError,
 };
 use freshgate_oidc::Claims;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::{next::Next, rates::TooOften};
@@ -45,6 +51,10 @@ impl Fault {
 #[must_use]
 pub struct Failure(pub(crate) Box<Told>);
 
+/// A failure on its way from a handler to the layer. Extensions can be cloned, and a failure cannot.
+#[derive(Clone)]
+struct Carried(Arc<Mutex<Option<Failure>>>);
+
 /// What a [`Failure`] tells, and to whom.
 #[derive(Debug)]
 pub(crate) struct Told {
@@ -68,6 +78,8 @@ pub(crate) struct Told {
 pub(crate) enum WayOn {
     /// The same address once more.
     Reload,
+    /// A login and no more: a tab is led there at once, if it can come back to where it was.
+    Login,
     /// A login, which leads back to where the user wanted to go.
     SignIn { provider: Option<String>, next: Option<Next> },
     /// A login with another account of the same provider, which leads back here; or signing out.
@@ -109,6 +121,21 @@ impl Failure {
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
         self
+    }
+
+    /// What a handler of an app answers with. The layer around the app makes a page or JSON of it; without one it is nothing
+    /// but a status.
+    pub fn into_response<B: Default>(self) -> Response<B> {
+        let mut response = Response::new(B::default());
+        *response.status_mut() = self.0.status;
+        response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(self)))));
+        response
+    }
+
+    /// The failure that a handler answered with, if it did.
+    pub(crate) fn carried_by<B>(response: &mut Response<B>) -> Option<Self> {
+        let Carried(failure) = response.extensions_mut().remove()?;
+        failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn offering(mut self, way_on: WayOn) -> Self {
@@ -200,11 +227,19 @@ impl Failure {
             "You are not signed in",
             "Sign in to go on.",
         )
-        .offering(WayOn::SignIn { provider: None, next: None })
+        .offering(WayOn::Login)
     }
 
     /// Somebody is signed in whom the rules for `path` do not let in.
     pub(crate) fn not_allowed(session: &OpenSession, path: &str) -> Self {
+        Self::not_for(session).caused_by(format!(
+            "the rules for {path} refuse the account of session {}",
+            session.key().short()
+        ))
+    }
+
+    /// Somebody is signed in who is not allowed to do this.
+    pub(crate) fn not_for(session: &OpenSession) -> Self {
         let name = name_of(session.claims());
         Self::new(
             Fault::Browser,
@@ -214,7 +249,6 @@ impl Failure {
             format!("You are signed in as {name}, and this account does not have access."),
         )
         .offering(WayOn::OtherAccount { provider: session.provider().to_owned() })
-        .caused_by(format!("the rules for {path} refuse the account of session {}", session.key().short()))
     }
 
     pub(crate) fn session_over(reason: EndReason) -> Self {
@@ -226,7 +260,7 @@ impl Failure {
             "Sign in again to go on.",
         )
         .because(reason)
-        .offering(WayOn::SignIn { provider: None, next: None })
+        .offering(WayOn::Login)
     }
 
     pub(crate) fn conflicting_sessions() -> Self {

@@ -20,23 +20,23 @@ use tower::{Layer, Service};
 
 use crate::{
     access::Permit,
-    admitted::{Admitted, Visitor},
+    admitted::Admitted,
     body::GateBody,
     config::{GateConfig, GateConfigError, Site},
     cookies,
     failure::Failure,
-    guard::{self, Decision},
+    guard,
     rates::Rates,
     request_id::RequestId,
     respond::{self, Answer, Asker},
     route::{Asked, Ours, Route},
-    routes::Routes,
+    routes::{Routes, Session},
 };
 
 /// Puts a [`Gate`] in front of a service. Cheap to clone; all clones are one gate.
 #[derive(Clone)]
 pub struct GateLayer {
-    routes: Arc<Routes>,
+    pub(crate) routes: Arc<Routes>,
 }
 
 impl GateLayer {
@@ -81,14 +81,14 @@ impl<S> Gate<S> {
             // Boxed, so that every request to the app does not carry the room that a login needs.
             return Box::pin(self.routes.answer_ours(ours, &parts, body, asked)).await.map(GateBody::ours);
         }
-        let (visitor, permit) = match self.routes.admit(route, &parts, asked).await {
+        let (session, permit) = match self.routes.admit(route, &parts, asked).await {
             Ok(admitted) => admitted,
             Err(answer) => return answer.map(GateBody::ours),
         };
         // Cheap to clone, and all that is needed of the request should the inner service fail.
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         cookies::take_out_ours(&mut parts.headers);
-        let admitted = Admitted::new(Request::from_parts(parts, body), visitor, permit);
+        let admitted = Admitted::new(Request::from_parts(parts, body), session, permit);
 
         let mut inner = self.inner.clone();
         let answered = match poll_fn(|context| inner.poll_ready(context)).await {
@@ -128,18 +128,14 @@ where
 
 impl Routes {
     /// Lets a request for the app through, or answers it here.
-    async fn admit(&self, route: Route, request: &Parts, asked: Asked) -> Result<(Visitor, Permit), Answer> {
+    async fn admit(&self, route: Route, request: &Parts, asked: Asked) -> Result<(Session, Permit), Answer> {
         let asker = Asker::new(&self.site, request);
-        let session =
-            self.session(request).await.map_err(|error| self.refuse(error.into(), asked, &asker))?;
-        match guard::decide(&self.site, route, asked, request, session) {
-            Decision::Admit(visitor, permit) => Ok((visitor, permit)),
-            Decision::SignIn(next) => {
-                let to = respond::login_path(&self.site, None, next.as_ref());
-                Err(self.finish(respond::redirect(&to)))
-            }
-            Decision::Refuse(failure) => Err(self.refuse(failure, asked, &asker)),
-        }
+        let admitted = async {
+            let session = self.session(request).await?;
+            let permit = guard::decide(&self.site, route, asked, request, &session)?;
+            Ok((session, permit))
+        };
+        admitted.await.map_err(|failure| self.refuse(failure, asked, &asker))
     }
 
     async fn answer_ours(&self, ours: Ours, request: &Parts, body: impl Body, asked: Asked) -> Answer {
@@ -152,7 +148,7 @@ impl Routes {
         }
     }
 
-    fn finish(&self, answer: Answer) -> Answer {
+    pub(crate) fn finish(&self, answer: Answer) -> Answer {
         respond::finish(answer, &RequestId::generate(&**self.engine.entropy()))
     }
 

@@ -118,8 +118,12 @@ struct Refusal<'a> {
     request_id: &'a str,
 }
 
-/// Turns a failure into a response and logs it.
+/// Turns a failure into a response and logs it. A tab that needs a login alone is led there, which is no failure.
 pub(crate) fn refuse(failure: Failure, asked: Asked, request: &Asker<'_>, request_id: &RequestId) -> Answer {
+    let comes_back = request.method == Method::GET || request.method == Method::HEAD;
+    if failure.0.way_on == WayOn::Login && asked == Asked::Page && comes_back {
+        return redirect(&login_path(request.site, None, request.own_address().as_ref()));
+    }
     let (label, to) = way_on(&failure.0, request);
     let sign_out = request.site.path_of(Ours::Logout);
     let action = match &failure.0.way_on {
@@ -221,6 +225,7 @@ fn way_on(told: &Told, request: &Asker<'_>) -> (&'static str, String) {
     let here = || (request.method == Method::GET).then(|| request.own_address())?;
     match &told.way_on {
         WayOn::Start => start(),
+        WayOn::Login => ("Sign in", login_path(request.site, None, here().as_ref())),
         WayOn::SignIn { provider, next } => {
             let label = if told.status == StatusCode::UNAUTHORIZED { "Sign in" } else { "Try again" };
             let next = next.clone().or_else(here);

@@ -7,6 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::{Routes, Session};
 use crate::{
+    admitted::Absence,
     cookies::Offered,
     failure::{Failure, WayOn},
     next::Next,
@@ -78,7 +79,7 @@ impl Routes {
         if !query.moved && !self.site.origins.is_public(request) {
             return Ok(self.move_to_public_host(&query, next.as_ref()));
         }
-        if matches!(self.session(request).await?, Session::Conflicting) {
+        if matches!(self.session(request).await?, Session::Absent(Absence::Conflicting)) {
             // Signing in would change nothing: the browser would go on to send both.
             return Err(Failure::conflicting_sessions());
         }

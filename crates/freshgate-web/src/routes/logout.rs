@@ -3,8 +3,8 @@
 //! No `Clear-Site-Data`: what an app keeps in the browser's storage is the app's to clear, and clearing cookies would
 //! reach those of every app on the same domain.
 
-use freshgate::session::EndReason;
-use http::{Method, StatusCode, request::Parts};
+use freshgate::session::{EndReason, OpenSession};
+use http::{HeaderValue, Method, StatusCode, request::Parts};
 
 use super::{Routes, Session};
 use crate::{
@@ -40,19 +40,24 @@ impl Routes {
             _ => None,
         };
         // Logins under way in other tabs go too: after this, nothing here signs in by itself.
-        let mut cleared = cookies.clear_flows(&request.headers);
+        Ok(self.leave(ended.as_ref(), cookies.clear_flows(&request.headers)).await)
+    }
+
+    /// Clears the session's cookie, and sends the browser on to the provider if that can sign the user out.
+    pub(crate) async fn leave(&self, ended: Option<&OpenSession>, mut cleared: Vec<HeaderValue>) -> Answer {
+        let cookies = self.site.cookies;
         cleared.extend(cookies.clear_session());
-        let at_provider = match &ended {
+        let at_provider = match ended {
             Some(session) => self.engine.provider_logout(session, &self.site.redirect_uri).await,
             None => None,
         };
-        Ok(match at_provider {
+        match at_provider {
             Some(logout) => {
                 cleared.extend(cookies.set_logout_state(logout.state.expose()));
                 with_cookies(redirect(logout.url.expose()), cleared)
             }
             None => with_cookies(self.signed_out(), cleared),
-        })
+        }
     }
 
     fn ask_whether_to_sign_out(&self) -> Answer {

@@ -11,16 +11,12 @@ mod logout;
 mod refresh;
 mod user;
 
-use freshgate::{
-    Engine,
-    engine::Opened,
-    session::{EndReason, OpenSession},
-    store::StoreError,
-};
+use freshgate::{Engine, engine::Opened, session::OpenSession, store::StoreError};
 use http::{Method, StatusCode, request::Parts};
 use http_body::Body;
 
 use crate::{
+    admitted::Absence,
     arrival::Arrival,
     config::Site,
     cookies::Offered,
@@ -43,14 +39,20 @@ pub(crate) struct Routes {
 /// Who a browser says it is, and what became of it.
 #[derive(Debug)]
 pub(crate) enum Session {
-    /// It offers nothing, or what cannot be ours.
-    None,
-    /// It offers several that differ; see [`Offered::Conflicting`].
-    Conflicting,
-    /// It offers one that is over or that nobody knows.
-    Over(Option<EndReason>),
+    /// It offers none that is open.
+    Absent(Absence),
     /// It offers one that is open.
     Open(OpenSession),
+}
+
+impl Session {
+    /// The session of a request that needs one.
+    pub(crate) fn needed(self) -> Result<OpenSession, Failure> {
+        match self {
+            Self::Open(session) => Ok(session),
+            Self::Absent(absence) => Err(absence.into()),
+        }
+    }
 }
 
 impl Routes {
@@ -99,15 +101,15 @@ impl Routes {
     /// Looks up the session that a browser offers.
     pub(crate) async fn session(&self, request: &Parts) -> Result<Session, StoreError> {
         Ok(match self.site.cookies.session(&request.headers) {
-            Offered::Nothing | Offered::Malformed => Session::None,
-            Offered::Conflicting => Session::Conflicting,
+            Offered::Nothing | Offered::Malformed => Session::Absent(Absence::NotSignedIn),
+            Offered::Conflicting => Session::Absent(Absence::Conflicting),
             Offered::WellFormed(id) => match self.engine.open(id.key()).await? {
                 Opened::Open(session) => {
                     self.engine.used(session.key());
                     Session::Open(session)
                 }
-                Opened::Ended(reason) => Session::Over(Some(reason)),
-                Opened::Unknown => Session::Over(None),
+                Opened::Ended(reason) => Session::Absent(Absence::Over(reason)),
+                Opened::Unknown => Session::Absent(Absence::NotSignedIn),
             },
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{StatusCode, request::Parts};
 use serde::Serialize;
 
-use super::{Routes, Session};
+use super::Routes;
 use crate::{
     failure::Failure,
     respond::{Answer, json},
@@ -24,12 +24,7 @@ struct Refreshed {
 
 impl Routes {
     pub(super) async fn refresh(&self, request: &Parts) -> Result<Answer, Failure> {
-        let key = match self.session(request).await? {
-            Session::Open(session) => session.key(),
-            Session::Over(Some(reason)) => return Err(Failure::session_over(reason)),
-            Session::Conflicting => return Err(Failure::conflicting_sessions()),
-            Session::Over(None) | Session::None => return Err(Failure::not_signed_in()),
-        };
+        let key = self.session(request).await?.needed()?.key();
         let (fresh, outcome) = self.engine.refresh(key, DEADLINE).await?;
         let session = fresh.session();
         Ok(json(

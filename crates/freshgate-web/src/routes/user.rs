@@ -2,7 +2,7 @@
 
 use http::{StatusCode, request::Parts};
 
-use super::{Routes, Session};
+use super::Routes;
 use crate::{
     failure::Failure,
     respond::{Answer, json},
@@ -10,11 +10,7 @@ use crate::{
 
 impl Routes {
     pub(super) async fn user(&self, request: &Parts) -> Result<Answer, Failure> {
-        match self.session(request).await? {
-            Session::Open(session) => Ok(json(StatusCode::OK, session.claims())),
-            Session::Over(Some(reason)) => Err(Failure::session_over(reason)),
-            Session::Conflicting => Err(Failure::conflicting_sessions()),
-            Session::Over(None) | Session::None => Err(Failure::not_signed_in()),
-        }
+        let session = self.session(request).await?.needed()?;
+        Ok(json(StatusCode::OK, session.claims()))
     }
 }
