@@ -287,8 +287,8 @@ impl GateParts {
         };
 
         let (finish, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        // Before the first request, so that no use goes unnoticed, and until the gate begins to stop.
-        tasks.spawn(engine.clone().refresh_ahead(finish.clone()));
+        // Before the first request, so that no use goes unnoticed.
+        tasks.spawn(engine.clone().tend(stop.clone()));
         let readiness = Ready::until(finish.clone());
         if let Some(operator) = operator {
             tasks.spawn(operator.serve(engine.clone(), tunnels.clone(), readiness.clone(), stop.clone()));
@@ -315,9 +315,7 @@ impl GateParts {
         };
         tasks.spawn(serve_session_api(private, api, stop.clone()));
         tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
-        tasks.spawn(engine.clone().keep_house(stop.clone()));
         tasks.spawn(keys::watch(engine.keyring().clone(), stop.clone()));
-        tasks.spawn(engine.clone().watch_neighbours(stop.clone()));
         if let Some(tls) = config.tls {
             tasks.spawn(tls.watch(stop.clone()));
         }

@@ -192,6 +192,23 @@ impl Engine {
         }
     }
 
+    /// Does all that an engine does by itself until `stop`: refreshes active sessions ahead, ends those whose time is over, and
+    /// follows what other engines do on the same store ([`Engine::refresh_ahead`], [`Engine::keep_house`],
+    /// [`Engine::watch_neighbours`]). Spawn it once, before sessions are used: it learns of use from this call on.
+    ///
+    /// Nothing is refreshed ahead any more once the engine [finishes](Engine::finish).
+    pub fn tend(self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let stopping = self.0.stopping.clone();
+        let ahead = self.clone().refresh_ahead(stop.clone());
+        async move {
+            tokio::join!(
+                stopping.run_until_cancelled(ahead),
+                self.clone().keep_house(stop.clone()),
+                self.watch_neighbours(stop),
+            );
+        }
+    }
+
     /// What happens to sessions from now on. A listener that lags loses events: it then reads its sessions again.
     pub fn events(&self) -> broadcast::Receiver<SessionEvent> {
         self.0.sessions.events()
