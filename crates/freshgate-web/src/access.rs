@@ -67,7 +67,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    fn is_met(&self, claims: &Claims, unverified_email: bool) -> bool {
+    pub(crate) fn is_met(&self, claims: &Claims, unverified_email: bool) -> bool {
         match self {
             Self::Email { addresses, domains } => {
                 let Some(email) = claims.get("email").and_then(Value::as_str) else { return false };

@@ -1,5 +1,7 @@
 //! A tower layer that signs users in: cookies, the `/auth` routes, the guard.
 //!
+//! An app in Rust begins with [`AppGate`]; the gateway, whose app is a reverse proxy, with [`GateLayer`].
+//!
 //! The layer does not know what it wraps. It hands the inner service an [`Admitted`] request, which only the layer can
 //! make: a service that takes `Admitted` cannot be reached past the guard.
 //!
@@ -21,10 +23,15 @@
 //! - `arrival.rs`: what the server around the layer knows of a request
 //! - `cookies.rs`, `origin.rs`, `next.rs`: what a browser sends, and how far it is trusted
 //! - `routes/`: our own routes; `rates.rs`: how often one client may ask for them
+//! - `app/`: an app of one's own behind the layer, in one process
 //! - `failure.rs`: what a failure tells whom; `respond.rs`: how it is told
+
+#![cfg_attr(feature = "axum", doc = "\n# In short\n")]
+#![cfg_attr(feature = "axum", doc = include_str!("../README.md"))]
 
 mod access;
 mod admitted;
+mod app;
 mod arrival;
 mod body;
 mod config;
@@ -45,6 +52,9 @@ mod routes;
 
 pub use access::{AccessRule, Condition, Permit};
 pub use admitted::{Admitted, Visitor};
+pub use app::{AppGate, AppGateBuilder, AppGateError, AppLayer, AppService, Ended, ProviderProblem, User};
+#[cfg(feature = "axum")]
+pub use app::{Role, UserWith};
 pub use arrival::Arrival;
 pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};
@@ -52,3 +62,8 @@ pub use failure::{Failure, Fault};
 pub use layer::{Gate, GateLayer};
 pub use rates::RateLimits;
 pub use respond::refuse_unseen;
+
+/// The examples of the guide compile.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../docs/rust.md")]
+mod guide {}

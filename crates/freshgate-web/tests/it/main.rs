@@ -1,6 +1,8 @@
 //! Stories: a browser with a cookie jar, the layer with a real engine, the development provider.
 
 mod access;
+#[cfg(feature = "axum")]
+mod app;
 mod bridge;
 mod browser;
 mod channels;
