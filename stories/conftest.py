@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from harness.figures import Figures, table
 from harness.providers import DevProvider, DjangoProvider, LemonProvider, OidcProvider, Provider
+from harness.rust_app import RustStage
 from harness.stage import Stage
 from harness.storm import Storm
 
@@ -20,6 +21,9 @@ PROVIDERS: dict[str, type[Provider]] = {
 }
 # Those that can do whatever a story asks of them.
 USUAL_PROVIDERS = [DevProvider.name, OidcProvider.name]
+
+# What stories play with: `stage` is one of these.
+STAGES: dict[str, type[Stage]] = {"streamlit": Stage, "axum": RustStage}
 
 # Chromium as root and on a machine that reaches nothing but itself.
 CHROMIUM_FLAGS = [
@@ -35,10 +39,13 @@ CHROMIUM_FLAGS = [
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A story runs with the usual providers, unless its `providers` mark names those that can do what it needs."""
+    """A story runs with the usual providers, unless its `providers` mark names those that can do what it needs,
+    and with Streamlit, unless its `apps` mark names others."""
     if "provider_name" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("providers")
         metafunc.parametrize("provider_name", mark.args if mark else USUAL_PROVIDERS)
+    if mark := metafunc.definition.get_closest_marker("apps"):
+        metafunc.parametrize("app_name", mark.args)
 
 
 @pytest.fixture(scope="session")
@@ -54,11 +61,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def stage(provider_name: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def app_name() -> str:
+    """What a story plays with, unless its `apps` mark says otherwise."""
+    return "streamlit"
+
+
+@pytest.fixture
+def stage(
+    provider_name: str, app_name: str, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Stage]:
     """The story's stage. Ends what the story started, keeps pictures and logs of a failure, looks for leaks."""
     if reason := PROVIDERS[provider_name].missing():
         pytest.skip(reason)
-    played = Stage(tmp_path, browser, PROVIDERS[provider_name])
+    played = STAGES[app_name](tmp_path, browser, PROVIDERS[provider_name])
     yield played
     failed = request.node.stash.get(FAILED, False)
     evidence = OUTPUT / request.node.name

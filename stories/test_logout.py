@@ -12,6 +12,7 @@ from harness.waiting import until
 SEEN_BY_NEIGHBOURS = 1.0
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_logout_in_one_tab_signs_out_the_other_within_a_second(stage: Stage) -> None:
     stage.set_up()
     one = stage.tab().open().is_signed_out().sign_in()
@@ -44,6 +45,7 @@ def test_logout_at_one_gate_signs_out_at_the_other_at_once(stage: Stage) -> None
     stage.remember_cookies()
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_old_cookie_signs_nobody_in_after_logout(stage: Stage) -> None:
     tab = stage.set_up().tab().open().is_signed_out().sign_in()
     old = {"freshgate": tab.cookies()["freshgate"]["value"]}
@@ -58,6 +60,7 @@ def test_old_cookie_signs_nobody_in_after_logout(stage: Stage) -> None:
     stage.tab(thief).open().is_signed_out()
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_logout_reaches_the_providers_end_session_and_comes_back(stage: Stage) -> None:
     tab = stage.set_up().tab().open("/?a=1").is_signed_out().sign_in()
     asked: list[str] = []
@@ -76,6 +79,7 @@ def test_logout_reaches_the_providers_end_session_and_comes_back(stage: Stage) -
     assert "state=" not in tab.page.url, "the address bar is clean again"
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_logout_at_the_provider_signs_out_every_tab_within_a_second(stage: Stage) -> None:
     stage.set_up()
     one = stage.tab().open().is_signed_out().sign_in()
@@ -93,6 +97,7 @@ def test_logout_at_the_provider_signs_out_every_tab_within_a_second(stage: Stage
     one.sign_in()
 
 
+@pytest.mark.apps("streamlit", "axum")
 @pytest.mark.providers("devidp")
 def test_logout_of_a_user_signs_out_all_of_her_browsers(stage: Stage) -> None:
     stage.set_up()
@@ -108,6 +113,7 @@ def test_logout_of_a_user_signs_out_all_of_her_browsers(stage: Stage) -> None:
     assert bob.refresh().startswith("new token")
 
 
+@pytest.mark.apps("streamlit", "axum")
 @pytest.mark.providers("devidp")
 def test_a_frame_in_the_providers_page_signs_out_every_tab(stage: Stage) -> None:
     # It cannot tell the gate itself. Its page has a frame, in which the browser sends no cookie of the gate's.
@@ -123,6 +129,7 @@ def test_a_frame_in_the_providers_page_signs_out_every_tab(stage: Stage) -> None
     tab.is_signed_out(seconds=1.0)
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_logout_revokes_the_refresh_token(stage: Stage) -> None:
     tab = stage.set_up().tab().open().is_signed_out().sign_in()
 

@@ -10,6 +10,7 @@ from harness.waiting import until
 TABS = 12
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_refresh_in_the_same_run(stage: Stage) -> None:
     tab = stage.set_up().tab().open().is_signed_out().sign_in()
     tab.click("count").shows("clicks", 1)
@@ -37,6 +38,7 @@ def test_three_token_lifetimes_without_a_stale_read(stage: Stage) -> None:
     assert stage.provider.most_at_once() == 1
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_twelve_tabs_refresh_at_once_with_one_request_on_the_wire(stage: Stage) -> None:
     stage.set_up()
     first = stage.tab().open().is_signed_out().sign_in()
@@ -57,6 +59,7 @@ def test_twelve_tabs_refresh_at_once_with_one_request_on_the_wire(stage: Stage) 
     assert first.call_api() == "200"
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_other_tabs_see_changed_claims(stage: Stage) -> None:
     stage.set_up()
     one = stage.tab().open().is_signed_out().sign_in()
@@ -152,6 +155,7 @@ def test_kill_9_during_a_refresh_loses_no_token(stage: Stage) -> None:
         tab.sign_in()
 
 
+@pytest.mark.apps("streamlit", "axum")
 def test_provider_answering_503_keeps_the_session_and_recovers(stage: Stage) -> None:
     tab = stage.set_up().tab().open().is_signed_out().sign_in()
     token = tab.text("token")

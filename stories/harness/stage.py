@@ -24,6 +24,7 @@ class Stage:
     provider: Provider
     project: Project
     gate: Gate
+    tab_type = Tab
 
     def __init__(self, folder: Path, browser: Browser | None, make_provider: MakeProvider) -> None:
         self.folder = folder
@@ -115,7 +116,7 @@ class Stage:
         """A tab, in the given profile or in the first."""
         if profile is None:
             profile = self._profiles[0] if self._profiles else self.profile()
-        return Tab(profile.new_page(), self.project.address, self.provider)
+        return self.tab_type(profile.new_page(), self.project.address, self.provider)
 
     def pictures(self, folder: Path) -> None:
         """Saves what every tab shows."""
