@@ -147,7 +147,8 @@ impl User {
         Ok(self.shared.engine().fresh(self.session.key(), None, DEADLINE).await?.0)
     }
 
-    /// Asks the provider for new tokens and claims now. What this user then shows is no older than the call.
+    /// Asks the provider for new tokens and claims now. What this user then shows is no older than the call, but for the claims
+    /// where the outcome is [`RefreshOutcome::TokensOnly`].
     ///
     /// # Errors
     /// `SignInAgain` if the session is over, `TryLater` if the provider cannot be asked now, `NoRefreshToken` if it gave
