@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -84,6 +84,30 @@ class Having:
 )
 def test_the_session_is_found_wherever_the_header_is(request_: object) -> None:
     assert _web._handle(request_) == HANDLE
+
+
+def of_starlette() -> object:
+    return pytest.importorskip("starlette.requests").Request(scope(HANDLE))
+
+
+def of_werkzeug() -> object:
+    # What Flask and Dash have.
+    return pytest.importorskip("werkzeug.wrappers").Request(environ(HANDLE))
+
+
+def of_django() -> object:
+    pytest.importorskip("django.conf").settings.configure()
+    return pytest.importorskip("django.test").RequestFactory().get("/", HTTP_FRESHGATE_SESSION=HANDLE)
+
+
+def of_aiohttp() -> object:
+    headers = pytest.importorskip("multidict").CIMultiDict({"Freshgate-Session": HANDLE})
+    return Having(headers=headers)
+
+
+@pytest.mark.parametrize("made", [of_starlette, of_werkzeug, of_django, of_aiohttp])
+def test_the_requests_of_frameworks_are_such(made: Callable[[], object]) -> None:
+    assert _web._handle(made()) == HANDLE
 
 
 @pytest.mark.parametrize(
