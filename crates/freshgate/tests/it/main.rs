@@ -3,6 +3,8 @@
 mod ahead;
 mod changed;
 mod counting;
+#[cfg(target_os = "linux")]
+mod dead;
 mod dpop;
 mod faulty_store;
 mod history;
