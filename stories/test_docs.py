@@ -89,6 +89,10 @@ def test_every_page_is_reached_from_the_table_of_contents() -> None:
     assert any(target == CONTENTS for _, target, _ in links(ROOT / "README.md"))
 
 
+def indented(example: str) -> str:
+    return f"async def part():\n{example}" if example.startswith(" ") else example
+
+
 @pytest.mark.parametrize("language", ["python", "json"])
 def test_examples_in_the_documentation_can_be_read(language: str) -> None:
     found = 0
@@ -97,10 +101,19 @@ def test_examples_in_the_documentation_can_be_read(language: str) -> None:
             found += 1
             try:
                 if language == "python":
-                    compile(example, str(page), "exec")
+                    # Those that are a part of a function are indented.
+                    compile(indented(example), str(page), "exec")
                 else:
                     # As documents are shown to people: with comments.
                     json.loads(re.sub(r" //.*", "", example))
             except (SyntaxError, json.JSONDecodeError) as error:
                 raise AssertionError(f"{page.relative_to(ROOT)}: {error}\n{example}") from error
     assert found
+
+
+def test_what_the_page_for_python_apps_shows_is_in_the_examples() -> None:
+    apps = [(ROOT / "examples" / name / "app.py").read_text() for name in ("fastapi", "gradio", "dash")]
+    shown = list(examples(BOOK / "python.md", "python"))
+    assert len(shown) >= 5
+    for snippet in shown:
+        assert any(f"\n{snippet}" in app for app in apps), f"no example has:\n{snippet}"
