@@ -348,6 +348,7 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
     gate.require_login = config.access.require_login;
     gate.access.clone_from(&config.access.rules);
     gate.unverified_email = config.access.unverified_email;
+    gate.forward_auth = config.access.forward_auth;
     gate.public_paths = PUBLIC_PATHS.map(str::to_owned).to_vec();
     gate.provider_token_key = Some(config.cookie_secret.clone());
     GateLayer::new(engine.clone(), gate).map_err(|error| {

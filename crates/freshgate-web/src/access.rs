@@ -98,7 +98,7 @@ impl Condition {
 
 /// Whether the provider has seen that the user reads mail sent to `email` (OpenID Connect Core section 5.1). Some write it
 /// as a text.
-fn is_verified(claims: &Claims) -> bool {
+pub(crate) fn is_verified(claims: &Claims) -> bool {
     match claims.get("email_verified") {
         Some(Value::Bool(verified)) => *verified,
         Some(Value::String(text)) => text == "true",
@@ -178,6 +178,10 @@ impl Access {
             paths[at].parent = parent;
         }
         Ok(Self { unverified_email, paths })
+    }
+
+    pub(crate) fn unverified_email(&self) -> bool {
+        self.unverified_email
     }
 
     /// Which rules are about a path.

@@ -19,12 +19,15 @@ pub struct Arrival {
     pub scheme: Option<Scheme>,
     /// The host, perhaps with a port, of the address that the client used; `None`: as `Host` has it.
     pub host: Option<Authority>,
+    /// Whether it was sent by a proxy that is trusted: what that says of another request counts (see
+    /// [`ForwardAuth`](crate::ForwardAuth)).
+    pub by_trusted_proxy: bool,
 }
 
 impl Arrival {
     /// That of a client that nothing stands before.
     pub fn direct(client: IpAddr) -> Self {
-        Self { client: client.to_canonical(), scheme: None, host: None }
+        Self { client: client.to_canonical(), scheme: None, host: None, by_trusted_proxy: false }
     }
 
     pub(crate) fn of(request: &Parts) -> Option<&Self> {

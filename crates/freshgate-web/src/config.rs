@@ -8,6 +8,7 @@ use url::{Position, Url};
 use crate::{
     access::{Access, AccessRule, AmbiguousPath, Permit},
     cookies::{self, Cookies},
+    forward_auth::ForwardAuth,
     origin::Origins,
     rates::RateLimits,
     route::{Ours, Route},
@@ -38,6 +39,8 @@ pub struct GateConfig {
     pub rate_limits: RateLimits,
     /// Paths below `base_path` that need no login, to the byte; such as `/_stcore/health`. No rule is asked for them.
     pub public_paths: Vec<String>,
+    /// How proxies ask whether a request may pass, if they do: `/auth/verify` is then a route of ours.
+    pub forward_auth: Option<ForwardAuth>,
     /// Further origins whose pages are this app's own and may open WebSockets.
     pub other_origins: Vec<Url>,
     /// The key of Streamlit's signed provider names (its `cookie_secret`), if they are to be understood.
@@ -58,6 +61,7 @@ impl GateConfig {
             logins_in_flight: cookies::FLOWS_KEPT,
             rate_limits: RateLimits::default(),
             public_paths: Vec::new(),
+            forward_auth: None,
             other_origins: Vec::new(),
             provider_token_key: None,
         }
@@ -95,6 +99,7 @@ pub(crate) struct Site {
     pub(crate) default_provider: String,
     require_login: bool,
     access: Arc<Access>,
+    pub(crate) forward_auth: Option<ForwardAuth>,
     pub(crate) provider_token_key: Option<Secret>,
     /// Where the provider sends the browser back to, after a login and after a logout.
     pub(crate) redirect_uri: Url,
@@ -132,6 +137,7 @@ impl Site {
             default_provider,
             require_login: config.require_login,
             access: Arc::new(access),
+            forward_auth: config.forward_auth,
             provider_token_key: config.provider_token_key,
             redirect_uri,
             base_path,
@@ -148,7 +154,8 @@ impl Site {
     /// guard is asked before it gets there.
     pub(crate) fn route(&self, path: &str) -> Route {
         let below_base = path.strip_prefix(self.base_path.as_str());
-        if let Some(ours) = below_base.and_then(Ours::of_path) {
+        let is_there = |ours: &Ours| *ours != Ours::Verify || self.forward_auth.is_some();
+        if let Some(ours) = below_base.and_then(Ours::of_path).filter(is_there) {
             Route::Ours(ours)
         } else if path == self.callback_path {
             Route::Ours(Ours::Callback)
@@ -157,6 +164,11 @@ impl Site {
         } else {
             Route::Protected
         }
+    }
+
+    /// Whether an e-mail address counts that the provider does not call verified.
+    pub(crate) fn unverified_email(&self) -> bool {
+        self.access.unverified_email()
     }
 
     /// The rules for a path that is not ours.
@@ -279,6 +291,8 @@ mod tests {
             ("/app/auth/backchannel-logout", Route::Ours(Ours::BackChannelLogout)),
             ("/app/auth/frontchannel-logout", Route::Ours(Ours::FrontChannelLogout)),
             ("/app/health", Public),
+            // Where no proxy asks.
+            ("/app/auth/verify", Protected),
             // Everything else is the app's, and guarded.
             ("/", Protected),
             ("/app", Protected),

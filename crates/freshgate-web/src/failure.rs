@@ -196,6 +196,17 @@ impl Failure {
         .offering(WayOn::Start)
     }
 
+    pub(crate) fn not_for_proxies() -> Self {
+        Self::new(
+            Fault::Us,
+            StatusCode::FORBIDDEN,
+            "not_a_trusted_proxy",
+            "This is for proxies alone",
+            "Whoever set this proxy up can mend it, with the code and the id below.",
+        )
+        .offering(WayOn::Start)
+    }
+
     pub(crate) fn speculative() -> Self {
         Self::new(
             Fault::Browser,

@@ -139,6 +139,9 @@ impl Routes {
     }
 
     async fn answer_ours(&self, ours: Ours, request: &Parts, body: impl Body, asked: Asked) -> Answer {
+        if let (Ours::Verify, Some(forward_auth)) = (ours, self.site.forward_auth) {
+            return self.verify(request, forward_auth).await;
+        }
         // These are asked by programs, whatever they accept.
         let by_programs = matches!(ours, Ours::Refresh | Ours::User | Ours::BackChannelLogout);
         let asked = if by_programs { Asked::Data } else { asked };

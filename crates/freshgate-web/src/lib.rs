@@ -23,6 +23,7 @@
 //! - `arrival.rs`: what the server around the layer knows of a request
 //! - `cookies.rs`, `origin.rs`, `next.rs`: what a browser sends, and how far it is trusted
 //! - `routes/`: our own routes; `rates.rs`: how often one client may ask for them
+//! - `forward_auth.rs`: what a proxy asks that does not pass requests through us
 //! - `app/`: an app of one's own behind the layer, in one process
 //! - `failure.rs`: what a failure tells whom; `respond.rs`: how it is told
 
@@ -38,6 +39,7 @@ mod config;
 mod cookies;
 pub mod counting;
 mod failure;
+mod forward_auth;
 mod guard;
 mod layer;
 mod next;
@@ -59,6 +61,7 @@ pub use arrival::Arrival;
 pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};
 pub use failure::{Failure, Fault};
+pub use forward_auth::{ForwardAuth, ToldBy};
 pub use layer::{Gate, GateLayer};
 pub use rates::RateLimits;
 pub use respond::refuse_unseen;

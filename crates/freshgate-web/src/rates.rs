@@ -44,7 +44,7 @@ impl RateLimits {
             Ours::Refresh => self.refreshes,
             Ours::Logout | Ours::BackChannelLogout | Ours::FrontChannelLogout => self.logouts,
             // Costs no more than any page.
-            Ours::User => None,
+            Ours::User | Ours::Verify => None,
         }
     }
 }
@@ -210,6 +210,7 @@ mod tests {
             (Ours::BackChannelLogout, true),
             (Ours::FrontChannelLogout, true),
             (Ours::User, false),
+            (Ours::Verify, false),
         ] {
             assert_eq!(ask(&strict, route, CLIENT, 0), None, "{route:?}");
             assert_eq!(ask(&strict, route, CLIENT, 0).is_some(), limited, "{route:?}");

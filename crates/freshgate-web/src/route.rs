@@ -23,6 +23,7 @@ pub(crate) enum Ours {
     User,
     BackChannelLogout,
     FrontChannelLogout,
+    Verify,
 }
 
 impl Ours {
@@ -35,6 +36,7 @@ impl Ours {
             Self::User,
             Self::BackChannelLogout,
             Self::FrontChannelLogout,
+            Self::Verify,
         ];
         // Most paths of an app fail here at once.
         path.starts_with("/auth/").then(|| all.into_iter().find(|ours| ours.path() == path))?
@@ -50,6 +52,7 @@ impl Ours {
             Self::User => "/auth/user",
             Self::BackChannelLogout => "/auth/backchannel-logout",
             Self::FrontChannelLogout => "/auth/frontchannel-logout",
+            Self::Verify => "/auth/verify",
         }
     }
 
@@ -59,6 +62,7 @@ impl Ours {
             Self::Login | Self::Callback | Self::User | Self::FrontChannelLogout => "GET",
             Self::Logout => "GET, POST",
             Self::Refresh | Self::BackChannelLogout => "POST",
+            Self::Verify => "GET, HEAD",
         }
     }
 }

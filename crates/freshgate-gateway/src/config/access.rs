@@ -1,13 +1,13 @@
 //! Who may enter: `[access]`, and `[[access.rule]]` for single paths.
 
-use freshgate_web::{AccessRule, Condition};
+use freshgate_web::{AccessRule, Condition, ForwardAuth, ToldBy};
 
 use super::{
     item::{Item, Table, Value},
     report::{Problem, Report},
     setting::{
-        ACCESS_CLAIMS, ACCESS_EMAIL_DOMAINS, ACCESS_EMAILS, ACCESS_GROUPS, ACCESS_RULE, Given, REQUIRE_LOGIN,
-        Setting, Sources, UNVERIFIED_EMAIL,
+        ACCESS_CLAIMS, ACCESS_EMAIL_DOMAINS, ACCESS_EMAILS, ACCESS_GROUPS, ACCESS_RULE, FORWARD_AUTH_PROXY,
+        FORWARD_AUTH_TOKENS, Given, REQUIRE_LOGIN, Setting, Sources, TRUSTED_PROXIES, UNVERIFIED_EMAIL,
     },
     suggest,
 };
@@ -21,6 +21,8 @@ pub struct Access {
     pub rules: Vec<AccessRule>,
     /// Whether an e-mail address counts that the provider does not call verified.
     pub unverified_email: bool,
+    /// How proxies ask whether a request may pass, if they do.
+    pub forward_auth: Option<ForwardAuth>,
 }
 
 impl Access {
@@ -50,6 +52,7 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Access {
         require_login: asks_for_something.is_some(),
         rules: Vec::new(),
         unverified_email: unverified.and_then(|given| given.yes_or_no(report)).unwrap_or(false),
+        forward_auth: forward_auth(sources, report),
     };
     if let Some(login) = login
         && let Some(required) = login.yes_or_no(report)
@@ -71,6 +74,32 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Access {
         access.rules.extend(read_rules(&rules, report));
     }
     access
+}
+
+fn forward_auth(sources: &Sources<'_>, report: &mut Report) -> Option<ForwardAuth> {
+    let (proxy, tokens) =
+        (sources.find(FORWARD_AUTH_PROXY, report), sources.find(FORWARD_AUTH_TOKENS, report));
+    let Some(proxy) = proxy else {
+        if let Some(tokens) = tokens {
+            report.add(
+                Problem::warning(format!("`{}` has no effect", tokens.name))
+                    .at(&tokens.item.place, "no proxy asks")
+                    .help("say which one does with `proxy` in [forward_auth]"),
+            );
+        }
+        return None;
+    };
+    let kinds = [("nginx", ToldBy::Original), ("caddy", ToldBy::Forwarded), ("traefik", ToldBy::Forwarded)];
+    let told_by = proxy.one_of(&kinds, report)?;
+    if sources.find(TRUSTED_PROXIES, report).is_none() {
+        report.add(
+            Problem::error(format!("`{}` has no effect", proxy.name))
+                .at(&proxy.item.place, "no proxy is believed")
+                .help("name the proxy that asks in `trusted_proxies`, such as [\"127.0.0.1\"]"),
+        );
+    }
+    let tokens = tokens.and_then(|given| given.yes_or_no(report)).unwrap_or(false);
+    Some(ForwardAuth { told_by, tokens })
 }
 
 /// The conditions of one rule, as they were given.

@@ -87,6 +87,8 @@ settings! {
     ACCESS_CLAIMS = Setting::file_only("access.claims");
     UNVERIFIED_EMAIL = Setting::without_flag("access.unverified_email", "FRESHGATE_ACCESS_UNVERIFIED_EMAIL");
     ACCESS_RULE = Setting::file_only("access.rule");
+    FORWARD_AUTH_PROXY = Setting::without_flag("forward_auth.proxy", "FRESHGATE_FORWARD_AUTH_PROXY");
+    FORWARD_AUTH_TOKENS = Setting::without_flag("forward_auth.tokens", "FRESHGATE_FORWARD_AUTH_TOKENS");
     CLIENT_KEY_FILE = Setting::without_flag("provider.NAME.client_key_file", "FRESHGATE_CLIENT_KEY_FILE");
     CLIENT_KEY_ALGORITHM = Setting::file_only("provider.NAME.client_key_algorithm");
     CLIENT_KEY_ID = Setting::file_only("provider.NAME.client_key_id");

@@ -49,9 +49,10 @@ impl TrustedProxies {
 
     /// How a request arrived that `peer` sent. Never fails: what is not believed or not understood counts for nothing.
     pub(super) fn arrival(&self, peer: IpAddr, headers: &HeaderMap) -> Arrival {
-        let arrival = Arrival::direct(peer);
+        let mut arrival = Arrival::direct(peer);
+        arrival.by_trusted_proxy = self.trusts(&arrival.client);
         match self.header {
-            _ if !self.trusts(&arrival.client) => arrival,
+            _ if !arrival.by_trusted_proxy => arrival,
             ForwardedHeader::XForwarded => self.by_x_forwarded(arrival, headers),
             ForwardedHeader::Forwarded => self.by_forwarded(arrival, headers),
         }

@@ -85,6 +85,8 @@ impl Routes {
             Ours::User => self.user(request).await,
             Ours::BackChannelLogout => self.back_channel_logout(request, body).await,
             Ours::FrontChannelLogout => self.front_channel_logout(request).await,
+            // The layer answers it: what is asked about is another request.
+            Ours::Verify => Err(Failure::not_for_proxies()),
         }
     }
 

@@ -50,6 +50,13 @@ impl Browser {
         self
     }
 
+    /// The same browser, behind a proxy that is trusted.
+    pub(crate) fn behind_a_proxy(mut self) -> Self {
+        let client = "198.51.100.7".parse().unwrap();
+        self.arrival = Some(Arrival { by_trusted_proxy: true, ..Arrival::direct(client) });
+        self
+    }
+
     /// A tab goes to an address, by a link on a page of the same site.
     pub(crate) async fn navigate(&mut self, target: &str) -> Answered {
         self.tab(target, "same-origin").send().await

@@ -8,6 +8,7 @@ mod browser;
 mod channels;
 mod client;
 mod failures;
+mod forward_auth;
 mod guard;
 mod log;
 mod login;

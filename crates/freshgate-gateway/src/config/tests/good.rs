@@ -6,7 +6,7 @@ use freshgate::provider::{
     AssertionAudience, DpopUse, LostAnswer, OfflineAccess, PushedRequests, Refreshing,
 };
 use freshgate_oidc::{ClientAuthMethod, ClientCredential, ExpectedIssuer};
-use freshgate_web::{AccessRule, Condition};
+use freshgate_web::{AccessRule, Condition, ForwardAuth, ToldBy};
 
 use super::{super::*, Case, GOOD, client_secret};
 use crate::listener::{ForwardedHeader, TrustedProxies, tests::tls::FIRST};
@@ -97,6 +97,7 @@ fn who_may_enter() {
         Access {
             require_login: true,
             unverified_email: true,
+            forward_auth: None,
             rules: vec![
                 rule(
                     "/",
@@ -157,6 +158,20 @@ fn the_listener_speaks_tls_as_it_or_streamlit_is_told() {
         case().dev(&["app.py", "--tls-certificate", "cert.pem", "--tls-key", "certs/key.pem"]).unwrap();
     let gate = dev.gate("http://127.0.0.1:8510", &freshgate::clock::SystemEntropy).unwrap();
     assert_eq!(gate.public.redirect_uri().as_str(), "https://localhost:8501/oauth2callback");
+}
+
+#[test]
+fn proxies_that_ask() {
+    let asked = |toml: &str| Case::with_freshgate_toml(toml).config(&[]).access.forward_auth;
+    let with = |told_by, tokens| Some(ForwardAuth { told_by, tokens });
+    let trusted = "trusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\n";
+    assert_eq!(asked(""), None);
+    assert_eq!(asked(&format!("{trusted}proxy = \"nginx\"\n")), with(ToldBy::Original, false));
+    assert_eq!(asked(&format!("{trusted}proxy = \"caddy\"\n")), with(ToldBy::Forwarded, false));
+    assert_eq!(
+        asked(&format!("{trusted}proxy = \"traefik\"\ntokens = true\n")),
+        with(ToldBy::Forwarded, true)
+    );
 }
 
 #[test]
