@@ -34,6 +34,10 @@ pub struct DevProviderConfig {
     pub rotation: Rotation,
     /// Whether clients must leave their authorization requests here before the browser comes (RFC 9126).
     pub pushed_requests: PushedRequests,
+    /// Whether access tokens must be bound to a key of the client's (RFC 9449).
+    pub dpop: Dpop,
+    /// Whether proofs of holding such a key must have a nonce of the provider's.
+    pub dpop_nonces: DpopNonces,
     /// What ID tokens and logout tokens are signed with. Keys of both algorithms are published.
     pub signing_algorithm: SigningAlgorithm,
     /// Where keys, users, sessions and grants are kept over a restart. `None`: nowhere.
@@ -57,6 +61,8 @@ impl DevProviderConfig {
             refresh_token_not_before: None,
             rotation: Rotation::On { grace: Duration::ZERO },
             pushed_requests: PushedRequests::Taken,
+            dpop: Dpop::Taken,
+            dpop_nonces: DpopNonces::NotWanted,
             signing_algorithm: SigningAlgorithm::Rs256,
             state_file: None,
             scripting: Scripting::Off,
@@ -93,6 +99,11 @@ impl DevClient {
     /// A client that proves itself with a key of this JWK set.
     pub fn with_keys(id: impl Into<String>, jwks: Value, redirect_uri: impl Into<String>) -> DevClient {
         DevClient { jwks: Some(jwks), ..DevClient::public(id, redirect_uri) }
+    }
+
+    /// Whether it has nothing to prove itself with.
+    pub(crate) fn is_public(&self) -> bool {
+        self.secret.is_none() && self.jwks.is_none()
     }
 
     /// A client without a secret.
@@ -196,6 +207,24 @@ pub enum PushedRequests {
     Taken,
     /// No others are.
     Required,
+}
+
+/// What a provider does about proofs of possession (DPoP, RFC 9449).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dpop {
+    /// Who proves to hold a key gets access tokens that are bound to it, and others get others.
+    Taken,
+    /// Without a proof there are no tokens.
+    Required,
+}
+
+/// Whether a proof must have a nonce that the provider has handed out (RFC 9449 8 and 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DpopNonces {
+    /// It need not.
+    NotWanted,
+    /// It must, at the token endpoint and wherever an access token is used.
+    Wanted,
 }
 
 /// A signature algorithm of RFC 7518.

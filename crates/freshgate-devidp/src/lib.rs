@@ -48,7 +48,8 @@ mod token;
 mod userinfo;
 
 pub use config::{
-    DevClient, DevProviderConfig, DevUser, NoSubject, PushedRequests, Rotation, Scripting, SigningAlgorithm,
+    DevClient, DevProviderConfig, DevUser, Dpop, DpopNonces, NoSubject, PushedRequests, Rotation, Scripting,
+    SigningAlgorithm,
 };
 pub use serve::{DevProvider, DevProviderError, RunningProvider};
 pub use state::StateFileError;

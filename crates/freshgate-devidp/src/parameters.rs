@@ -50,6 +50,11 @@ impl Parameters {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Sets one.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// The same without these.
     pub(crate) fn without(&self, names: &[&str]) -> Parameters {
         let kept = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));

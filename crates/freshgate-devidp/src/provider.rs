@@ -9,7 +9,7 @@ use crate::logout::Messenger;
 use crate::serve::OpenConnections;
 use crate::signing::Keyring;
 use crate::state::{Ledger, SavedState};
-use crate::token::Seal;
+use crate::token::{Nonces, Seal};
 
 /// One running provider.
 pub(crate) struct Provider {
@@ -18,6 +18,7 @@ pub(crate) struct Provider {
     pub(crate) clock: Clock,
     pub(crate) keyring: Keyring,
     pub(crate) seal: Seal,
+    pub(crate) nonces: Nonces,
     pub(crate) ledger: Ledger,
     pub(crate) messenger: Messenger,
     /// From whomever.

@@ -11,7 +11,7 @@ use super::{Asked, AuthorizeRequest, Refused};
 use crate::parameters::Parameters;
 use crate::provider::{Provider, SharedProvider};
 use crate::state::REQUEST_LIFETIME;
-use crate::token::{TokenError, authenticate};
+use crate::token::{Proven, TokenError, authenticate};
 
 /// By what a client proves itself: no part of what it asks for.
 const OF_THE_PROOF: [&str; 3] = ["client_secret", "client_assertion", "client_assertion_type"];
@@ -32,7 +32,16 @@ pub(crate) async fn push(
     if form.get("client_id") != Some(&client.id) {
         return Err(TokenError::Request("client_id is not that of the client that asks".to_owned()));
     }
-    let asked = Asked { parameters: form.without(&OF_THE_PROOF), way: Way::ToBePushed };
+    let mut parameters = form.without(&OF_THE_PROOF);
+    // RFC 9449 10.1: a proof says what `dpop_jkt` would.
+    let proven = Proven { method: "POST", path: "/par", access_token: None };
+    if let Some(key) = proven.key(&provider, &headers)?.map(String::from) {
+        if parameters.get("dpop_jkt").is_some_and(|named| named != key) {
+            return Err(TokenError::Request("dpop_jkt is another key than the proof's".to_owned()));
+        }
+        parameters.set("dpop_jkt", key);
+    }
+    let asked = Asked { parameters, way: Way::ToBePushed };
     check(&provider, &asked)?;
     let now = provider.now();
     let reference =

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::{DevClient, PushedRequests};
 use crate::parameters::{Parameters, ParametersError};
 use crate::provider::Provider;
+use crate::token::Thumbprint;
 
 /// The parameters of an authorization request that are not read yet, and how they came.
 pub(crate) struct Asked {
@@ -50,6 +51,8 @@ pub(crate) struct AuthorizeRequest<'a> {
     pub(crate) pushed: Option<&'a str>,
     pub(crate) nonce: Option<&'a str>,
     pub(crate) code_challenge: &'a str,
+    /// The key that the code is to be bound to (RFC 9449 10).
+    pub(crate) dpop_jkt: Option<Thumbprint>,
     pub(crate) scope: Vec<String>,
     pub(crate) prompt: Prompt,
     pub(crate) max_age: Option<Duration>,
@@ -153,6 +156,11 @@ impl<'a> AuthorizeRequest<'a> {
             }
             _ => return Err(invalid("code_challenge_method must be S256")),
         };
+        let dpop_jkt = match parameters.get("dpop_jkt").map(Thumbprint::parse) {
+            None => None,
+            Some(Some(key)) => Some(key),
+            Some(None) => return Err(invalid("dpop_jkt is not a SHA-256 thumbprint")),
+        };
         let prompt = Prompt::read(parameters).map_err(invalid)?;
         let max_age = match parameters.get("max_age").map(str::parse) {
             None => None,
@@ -174,6 +182,7 @@ impl<'a> AuthorizeRequest<'a> {
             pushed,
             nonce: parameters.get("nonce"),
             code_challenge,
+            dpop_jkt,
             scope,
             prompt,
             max_age,

@@ -2,20 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::clock::UnixTime;
 use crate::provider::{Provider, SharedProvider};
-use crate::token::{Bearer, NoAccess, bearer};
+use crate::token::{Bearer, NoAccess, Resource, bearer};
 
 /// GET `/api/whoami`: whose token it is and how long it lives.
 pub(crate) async fn whoami(
     State(provider): State<SharedProvider>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, NoAccess> {
-    let caller = bearer(&provider, &headers)?;
+    let caller = bearer(&provider, &Resource { method: &method, path: "/api/whoami" }, &headers)?;
     let name = caller.user.display_name().to_owned();
     Ok(answer(&provider, &caller, &[("name", name.into())]))
 }
@@ -23,9 +24,10 @@ pub(crate) async fn whoami(
 /// GET `/api/quote`: a made-up share price that moves from second to second.
 pub(crate) async fn quote(
     State(provider): State<SharedProvider>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, NoAccess> {
-    let caller = bearer(&provider, &headers)?;
+    let caller = bearer(&provider, &Resource { method: &method, path: "/api/quote" }, &headers)?;
     let price = price(provider.now());
     Ok(answer(
         &provider,

@@ -171,6 +171,12 @@ impl Script {
     }
 }
 
+/// POST `/_script/replace_nonce`: the nonce that was handed out so far is good no longer.
+pub(super) async fn replace_nonce(State(script): Shared) -> StatusCode {
+    script.provider.nonces.replace();
+    StatusCode::NO_CONTENT
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MoveClock {

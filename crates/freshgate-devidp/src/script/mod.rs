@@ -52,6 +52,7 @@ pub(crate) fn around(honest: Router, provider: &SharedProvider) -> Router {
         .route("/_script/sign_out", post(admin::sign_out))
         .route("/_script/backchannel_logout", post(admin::backchannel_logout))
         .route("/_script/rotate_keys", post(admin::rotate_keys))
+        .route("/_script/replace_nonce", post(admin::replace_nonce))
         .route("/_script/clock", post(admin::clock))
         .route("/_log", get(admin::log).delete(admin::clear_log))
         .with_state(script)

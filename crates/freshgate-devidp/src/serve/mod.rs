@@ -21,7 +21,7 @@ use crate::logout::Messenger;
 use crate::provider::{Provider, SharedProvider};
 use crate::signing::Keyring;
 use crate::state::{self, Ledger, SavedState, State, StateFileError};
-use crate::token::Seal;
+use crate::token::{Nonces, Seal};
 
 /// Starts development providers.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ async fn assemble(config: DevProviderConfig, addr: SocketAddr) -> Result<Provide
     }
     let cookie_name = format!("freshgate-devidp-{}", addr.port());
     Ok(Provider {
+        nonces: Nonces::new(config.dpop_nonces),
         config,
         issuer,
         clock: Clock::default(),

@@ -8,6 +8,7 @@ use super::{Hashed, State};
 use crate::authorize::AuthorizeRequest;
 use crate::clock::UnixTime;
 use crate::random::random_text;
+use crate::token::Thumbprint;
 
 /// RFC 6749 4.1.2 recommends ten minutes at most.
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
@@ -25,6 +26,8 @@ pub(crate) struct Code {
     pub(crate) auth_time: UnixTime,
     pub(crate) nonce: Option<String>,
     pub(crate) scope: Vec<String>,
+    /// The key that it is bound to (RFC 9449 10).
+    pub(crate) dpop_jkt: Option<Thumbprint>,
     issued_at: UnixTime,
     spent: Option<Spent>,
 }
@@ -38,7 +41,7 @@ enum Spent {
 /// A client brought a code.
 pub(crate) enum Redeemed {
     /// For the first time and in time.
-    Now(Code),
+    Now(Box<Code>),
     /// Not for the first time. What it had yielded is revoked.
     Replayed,
     /// It is not a code, it has expired, or it is another client's.
@@ -57,6 +60,7 @@ impl Code {
             auth_time: session.auth_time,
             nonce: request.nonce.map(str::to_owned),
             scope: request.scope.clone(),
+            dpop_jkt: request.dpop_jkt,
             issued_at: now,
             spent: None,
         }
@@ -86,7 +90,7 @@ impl State {
         match code.spent {
             None if now.since(code.issued_at) < CODE_LIFETIME => {
                 code.spent = Some(Spent::ForNothing);
-                Redeemed::Now(code.clone())
+                Redeemed::Now(Box::new(code.clone()))
             }
             None => Redeemed::Unknown,
             Some(Spent::ForNothing) => Redeemed::Replayed,

@@ -8,6 +8,7 @@ use super::State;
 use super::refresh_chain::RefreshChain;
 use crate::clock::UnixTime;
 use crate::random::{base64url, from_base64url, random_bytes};
+use crate::token::Thumbprint;
 
 /// The name of a grant. Not a secret: it opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub(crate) struct Grant {
     pub(crate) refresh: Option<RefreshChain>,
     /// When the last access token of it expires.
     pub(crate) access_ends: UnixTime,
+    /// The key that its refresh token is bound to: a public client's, if it proves to hold one (RFC 9449 5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dpop_jkt: Option<Thumbprint>,
 }
 
 impl Grant {

@@ -23,7 +23,7 @@ pub(super) fn answer(provider: &Provider, grant: &Grant, handed: Handed<'_>) -> 
     let access_token = provider.seal.access_token(handed.access);
     let mut body = json!({
         "access_token": access_token,
-        "token_type": "Bearer",
+        "token_type": if handed.access.key.is_some() { "DPoP" } else { "Bearer" },
         "expires_in": handed.access.expires.since(handed.now).as_secs(),
         "scope": handed.scope.join(" "),
         "id_token": id_token(provider, grant, &handed, &access_token),

@@ -3,6 +3,7 @@
 use axum::response::Response;
 
 use super::answer::{Handed, answer};
+use super::dpop::Thumbprint;
 use super::error::TokenError;
 use super::seal::{AccessToken, RefreshToken};
 use crate::config::DevClient;
@@ -15,6 +16,7 @@ pub(super) fn redeem(
     provider: &Provider,
     client: &DevClient,
     form: &Parameters,
+    key: Option<Thumbprint>,
 ) -> Result<Response, TokenError> {
     let text = form.get("code").ok_or(TokenError::Missing("code"))?;
     let now = provider.now();
@@ -34,6 +36,10 @@ pub(super) fn redeem(
         return Err(TokenError::Grant("code_verifier does not match the code_challenge"));
     }
 
+    if code.dpop_jkt.is_some() && code.dpop_jkt != key {
+        return Err(TokenError::Grant("the code is bound to another key"));
+    }
+
     let access_ends = now.after(provider.config.access_token_lifetime);
     let wants_refresh = code.scope.iter().any(|word| word == "offline_access"); // Core 11
     let grant = Grant {
@@ -44,6 +50,7 @@ pub(super) fn redeem(
         scope: code.scope,
         refresh: wants_refresh.then(|| RefreshChain::new(now, provider.config.refresh_token_lifetime)),
         access_ends,
+        dpop_jkt: key.filter(|_| client.is_public()),
     };
     let id = provider.ledger.change(|state| {
         let id = state.add_grant(grant.clone());
@@ -54,7 +61,7 @@ pub(super) fn redeem(
         provider,
         &grant,
         Handed {
-            access: AccessToken::new(id, access_ends),
+            access: AccessToken::new(id, access_ends, key),
             refresh: wants_refresh.then_some(RefreshToken { grant: id, number: RefreshChain::FIRST }),
             scope: &grant.scope,
             nonce: code.nonce.as_deref(),

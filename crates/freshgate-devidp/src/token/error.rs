@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::dpop::DpopError;
 use crate::parameters::ParametersError;
 
 /// Why there are no tokens.
@@ -17,6 +18,8 @@ pub(crate) enum TokenError {
     TwoAuthentications,
     #[error("the client is unknown or does not prove itself")]
     Client,
+    #[error(transparent)]
+    Dpop(#[from] DpopError),
     #[error("the client assertion cannot be accepted: {0}")]
     Assertion(&'static str),
     #[error("{0}")]
@@ -40,6 +43,7 @@ impl TokenError {
             | TokenError::TwoAuthentications
             | TokenError::Request(_) => "invalid_request",
             TokenError::Authorization { error, .. } => error,
+            TokenError::Dpop(error) => error.code(),
             TokenError::Client | TokenError::Assertion(_) => "invalid_client",
             TokenError::Grant(_) => "invalid_grant",
             TokenError::Scope => "invalid_scope",

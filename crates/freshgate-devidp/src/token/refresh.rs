@@ -3,6 +3,7 @@
 use axum::response::Response;
 
 use super::answer::{Handed, answer};
+use super::dpop::Thumbprint;
 use super::error::TokenError;
 use super::seal::{AccessToken, RefreshToken};
 use crate::clock::UnixTime;
@@ -15,6 +16,7 @@ pub(super) fn refresh(
     provider: &Provider,
     client: &DevClient,
     form: &Parameters,
+    key: Option<Thumbprint>,
 ) -> Result<Response, TokenError> {
     const UNKNOWN: TokenError = TokenError::Grant("the refresh token is unknown, has expired or was revoked");
     let text = form.get("refresh_token").ok_or(TokenError::Missing("refresh_token"))?;
@@ -25,6 +27,9 @@ pub(super) fn refresh(
     let (grant, presented, scope) = provider.ledger.change(|state| {
         let grant =
             state.grant_mut(token.grant).filter(|grant| grant.client_id == client.id).ok_or(UNKNOWN)?;
+        if grant.dpop_jkt.is_some() && grant.dpop_jkt != key {
+            return Err(TokenError::Grant("the refresh token is bound to another key"));
+        }
         let scope = narrowed(&grant.scope, form)?;
         let presented = present(provider, grant, token.number, now).ok_or(UNKNOWN)?;
         grant.access_ends = grant.access_ends.max(access_ends);
@@ -47,7 +52,7 @@ pub(super) fn refresh(
         provider,
         &grant,
         Handed {
-            access: AccessToken::new(token.grant, access_ends),
+            access: AccessToken::new(token.grant, access_ends, key),
             refresh: successor,
             scope: &scope,
             // Core 12.2: an ID token from a refresh should have none.

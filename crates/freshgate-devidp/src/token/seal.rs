@@ -6,6 +6,7 @@
 
 use aws_lc_rs::hmac;
 
+use super::dpop::Thumbprint;
 use crate::clock::UnixTime;
 use crate::random::{base64url, from_base64url, random_bytes};
 use crate::state::GrantId;
@@ -35,11 +36,13 @@ pub(crate) struct AccessToken {
     pub(crate) grant: GrantId,
     pub(crate) expires: UnixTime,
     id: [u8; 12],
+    /// The key that it is bound to (`cnf.jkt`, RFC 9449 6.1). `None`: it is good for whoever has it.
+    pub(crate) key: Option<Thumbprint>,
 }
 
 impl AccessToken {
-    pub(crate) fn new(grant: GrantId, expires: UnixTime) -> AccessToken {
-        AccessToken { grant, expires, id: random_bytes() }
+    pub(crate) fn new(grant: GrantId, expires: UnixTime, key: Option<Thumbprint>) -> AccessToken {
+        AccessToken { grant, expires, id: random_bytes(), key }
     }
 
     /// The same, but for when it ends.
@@ -91,7 +94,8 @@ impl Seal {
 
     pub(crate) fn access_token(&self, token: AccessToken) -> String {
         let expires = token.expires.millis().to_be_bytes();
-        self.seal(ACCESS, &[token.grant.as_bytes().as_slice(), &expires, &token.id].concat())
+        let key = token.key.as_ref().map_or(&[][..], |key| key.as_bytes());
+        self.seal(ACCESS, &[token.grant.as_bytes().as_slice(), &expires, &token.id, key].concat())
     }
 
     /// Recognises an access token. What follows a `~` in it is the padding with which a script makes tokens large.
@@ -99,11 +103,17 @@ impl Seal {
         let text = text.split('~').next().unwrap_or_default();
         let body = self.open(ACCESS, text)?;
         let (grant, rest) = body.split_first_chunk::<{ GrantId::LENGTH }>()?;
-        let (expires, id) = rest.split_first_chunk::<8>()?;
+        let (expires, rest) = rest.split_first_chunk::<8>()?;
+        let (id, key) = rest.split_first_chunk::<12>()?;
+        let key = match key {
+            [] => None,
+            key => Some(Thumbprint::from_bytes(key.try_into().ok()?)),
+        };
         Some(AccessToken {
             grant: GrantId::from_bytes(*grant),
             expires: UnixTime::from_millis(i64::from_be_bytes(*expires)),
-            id: id.try_into().ok()?,
+            id: *id,
+            key,
         })
     }
 
@@ -128,12 +138,16 @@ mod tests {
     use super::{AccessToken, RefreshToken, Seal};
     use crate::clock::UnixTime;
     use crate::state::GrantId;
+    use crate::token::Thumbprint;
 
     #[test]
     fn reads_what_it_sealed_and_nothing_else() {
         let seal = Seal::generate();
         let refresh = RefreshToken { grant: GrantId::random(), number: 7 };
-        let access = AccessToken::new(GrantId::random(), UnixTime::from_millis(5));
+        let access = AccessToken::new(GrantId::random(), UnixTime::from_millis(5), None);
+        let key = Some(Thumbprint::from_bytes([7; Thumbprint::LENGTH]));
+        let bound = AccessToken::new(access.grant, access.expires, key);
+        assert_eq!(seal.read_access_token(&seal.access_token(bound)), Some(bound));
         let (refresh_text, access_text) = (seal.refresh_token(refresh, None), seal.access_token(access));
         let restored = Seal::restore(&seal.save()).unwrap();
         assert_eq!(restored.read_refresh_token(&refresh_text), Some(refresh));

@@ -3,6 +3,7 @@
 mod browser;
 mod client_assertion;
 mod command;
+mod dpop;
 mod jwt;
 mod login;
 mod logout;

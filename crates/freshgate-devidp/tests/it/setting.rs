@@ -97,6 +97,22 @@ impl Setting {
         Answer::of(self.http.get(self.url(path)).send().await.unwrap()).await
     }
 
+    /// With these headers, and a form if there is one.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        form: &[(&str, &str)],
+    ) -> Answer {
+        let request = match form {
+            [] => self.http.request(method, self.url(path)),
+            form => self.post(path, form),
+        };
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(request.send().await.unwrap()).await
+    }
+
     /// With an access token.
     pub(crate) async fn get_as(&self, path: &str, access_token: &str) -> Answer {
         Answer::of(self.try_get_as(path, access_token).await.unwrap()).await

@@ -269,7 +269,7 @@ async fn an_access_token_expires_to_the_moment() {
         let answer = setting.get_as(path, access).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert!(answer.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""));
-        assert_eq!(setting.get(path).await.header("www-authenticate"), "Bearer");
+        assert!(setting.get(path).await.header("www-authenticate").starts_with("Bearer"));
         let refresh_token = text(&tokens, "refresh_token");
         assert_eq!(setting.get_as(path, refresh_token).await.status, StatusCode::UNAUTHORIZED);
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use freshgate_devidp::{
-    DevClient, DevProviderConfig, DevUser, PushedRequests, Rotation, Scripting, SigningAlgorithm,
+    DevClient, DevProviderConfig, DevUser, Dpop, DpopNonces, PushedRequests, Rotation, Scripting,
+    SigningAlgorithm,
 };
 use freshgate_oidc::Secret;
 use serde_json::Value;
@@ -84,6 +85,14 @@ pub(crate) struct Arguments {
     /// Takes authorization requests only if the client has left them here beforehand (RFC 9126).
     #[arg(long)]
     require_par: bool,
+
+    /// Hands out tokens to clients alone that prove to hold a key (DPoP, RFC 9449). Without this it does so to others too.
+    #[arg(long)]
+    require_dpop: bool,
+
+    /// Wants a nonce in proofs of holding a key, and hands it out.
+    #[arg(long)]
+    dpop_nonce: bool,
 
     /// What ID tokens are signed with. Keys of both algorithms are published.
     #[arg(long, value_enum, default_value_t = Algorithm::Rs256)]
@@ -172,6 +181,8 @@ impl Arguments {
         };
         config.pushed_requests =
             if self.require_par { PushedRequests::Required } else { PushedRequests::Taken };
+        config.dpop = if self.require_dpop { Dpop::Required } else { Dpop::Taken };
+        config.dpop_nonces = if self.dpop_nonce { DpopNonces::Wanted } else { DpopNonces::NotWanted };
         config.signing_algorithm = match self.signing_algorithm {
             Algorithm::Rs256 => SigningAlgorithm::Rs256,
             Algorithm::Es256 => SigningAlgorithm::Es256,
