@@ -10,7 +10,7 @@ use freshgate::{
     clock::{Entropy, SystemClock, SystemEntropy},
     engine::{EngineParts, Opened},
     keyring::Keyring,
-    provider::{HttpTransport, MetadataUnavailable, Provider, ProviderConfig},
+    provider::{DpopUse, HttpTransport, MetadataUnavailable, Provider, ProviderConfig},
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
 use freshgate_oidc::{ClientCredential, MetadataError, Secret};
@@ -186,9 +186,16 @@ pub async fn ask_providers(providers: &[Provider], redirect_uri: &Url) -> Result
     let mut problems = Vec::new();
     for (provider, metadata, client) in asked.await {
         if let Err(error) = client {
+            let refused =
+                StartupProblem::new(format!("the provider `{}` refuses this client", provider.name()));
+            if error.wants_proof() {
+                let at = format!("[provider.{}] dpop", provider.name());
+                problems.push(refused.at(at).because(&error).mend(mend_of_proofs(provider.config().dpop)));
+                continue;
+            }
             let (settings, hint) = client_settings(provider.config());
             problems.push(
-                StartupProblem::new(format!("the provider `{}` refuses this client", provider.name()))
+                refused
                     .at(format!("{} {settings}", section(provider.name())))
                     .because(&error)
                     .mend(format!(
@@ -213,6 +220,18 @@ pub async fn ask_providers(providers: &[Provider], redirect_uri: &Url) -> Result
         problems.push(StartupProblem::new(what).at(at).because(&error).mend(mend(&error)));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// What to do about a provider that refuses us because of proofs of holding a key.
+pub(crate) fn mend_of_proofs(dpop: DpopUse) -> &'static str {
+    match dpop {
+        DpopUse::Never => {
+            "set it to \"always\": the provider hands out tokens to clients alone that prove to hold a key (DPoP)"
+        }
+        DpopUse::IfListed | DpopUse::Always => {
+            "compare the clock of this machine with the provider's: it does not accept our proofs of holding a key (DPoP)"
+        }
+    }
 }
 
 fn mend(error: &MetadataUnavailable) -> &'static str {

@@ -85,7 +85,12 @@ pub(super) enum ClientFacts {
     /// We have no way to prove ourselves that it takes.
     NoMethod(String),
     /// It does not take us for the client we say we are.
-    Refused { method: ClientAuthMethod, why: String },
+    Refused {
+        method: ClientAuthMethod,
+        why: String,
+        /// Whether it is about proofs of holding a key.
+        wants_proof: bool,
+    },
     /// It did not refuse us.
     NotRefused { method: ClientAuthMethod },
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use freshgate::provider::{ProviderConfig, TransportOptions};
 use freshgate_devidp::{
-    DevClient, DevProvider, DevProviderConfig, RunningProvider, Scripting, SigningAlgorithm,
+    DevClient, DevProvider, DevProviderConfig, Dpop, RunningProvider, Scripting, SigningAlgorithm,
 };
 use freshgate_oidc::ClientCredential;
 use serde_json::{Value, json};
@@ -66,10 +66,15 @@ fn stores_that_cannot_be_opened() {
 }
 
 async fn provider() -> RunningProvider {
+    provider_with(Dpop::Taken).await
+}
+
+async fn provider_with(dpop: Dpop) -> RunningProvider {
     let mut config = DevProviderConfig::new("127.0.0.1:0".parse().unwrap());
     config.clients.push(DevClient::confidential("app", Secret::new("client secret"), CALLBACK));
     config.signing_algorithm = SigningAlgorithm::Es256;
     config.scripting = Scripting::On;
+    config.dpop = dpop;
     DevProvider::bind(config).await.unwrap()
 }
 
@@ -102,6 +107,7 @@ async fn script(at: &RunningProvider, rule: Value) {
 #[tokio::test]
 async fn providers_that_cannot_be_used() {
     let running = provider().await;
+    let wants_proofs = provider_with(Dpop::Required).await;
     let issuer = running.issuer().to_owned();
     let good = configured(&running.metadata_url());
     let names = [(issuer.as_str(), "http://127.0.0.1:PORT")];
@@ -124,6 +130,7 @@ async fn providers_that_cannot_be_used() {
             good.clone(),
             metadata(json!({"respond": {"status": 200, "body": "<p>hello</p>"}})),
         ),
+        ("provider_wants_proofs", configured(&wants_proofs.metadata_url()), None),
         ("provider_breaks_the_specification", good.clone(), metadata(json!({"omit": ["token_endpoint"]}))),
     ] {
         if let Some(rule) = rule {

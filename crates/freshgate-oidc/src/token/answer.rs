@@ -90,6 +90,11 @@ impl TokenRefusal {
     pub fn wants_dpop_nonce(&self) -> bool {
         self.code.as_deref() == Some("use_dpop_nonce")
     }
+
+    /// Whether it is said of a proof, or of its absence (RFC 9449 sections 5 and 8).
+    pub fn is_about_dpop_proofs(&self) -> bool {
+        self.wants_dpop_nonce() || self.code.as_deref() == Some("invalid_dpop_proof")
+    }
 }
 
 /// What a refusal means.

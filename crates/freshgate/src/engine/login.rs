@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 use freshgate_oidc::{
     AuthenticationDemands, AuthorizationError, AuthorizationParameters, AuthorizationRequest, CallbackError,
     CallbackParameters, DpopKey, ExpectedCallback, IdTokenError, IssuerParameter, OriginalIdentity, Pkce,
-    ResourceIndicator, Secret, SigningAlgorithm, Timestamp, base64url, merge_claims, sha256,
+    ResourceIndicator, Secret, Timestamp, base64url, merge_claims, sha256,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -21,7 +21,7 @@ use crate::{
     keyring::Purpose,
     provider::{
         MetadataUnavailable, NoDpopAlgorithm, Provider, PushError, TokenOutcome, UsableToken,
-        UserInfoFailure, VerifyError,
+        UserInfoFailure, VerifyError, new_dpop_key,
     },
     sabotage::Sabotage,
     session::{EndReason, OpenSession, SessionId, TokenSet},
@@ -195,7 +195,7 @@ impl Engine {
         let config = provider.config();
         let parameters = config.authorize_parameters.and(&request.parameters);
         let dpop_key = match provider.dpop_algorithm(&metadata) {
-            Ok(algorithm) => algorithm.map(|algorithm| self.new_dpop_key(algorithm)),
+            Ok(algorithm) => algorithm.map(|algorithm| new_dpop_key(&*self.0.entropy, algorithm)),
             Err(error) => return Err(no_dpop(provider.name(), error)),
         };
         let mut flow = Flow {
@@ -371,16 +371,6 @@ impl Engine {
         counting::session_started(name);
         tracing::info!(session = %record.key.short(), provider = name, "signed in");
         Ok(LoginCompleted { id, session: OpenSession(record), next: flow.next })
-    }
-
-    /// A key for the tokens of one session.
-    fn new_dpop_key(&self, algorithm: SigningAlgorithm) -> DpopKey {
-        loop {
-            let seed = Zeroizing::new(self.random::<{ DpopKey::SEED_LENGTH }>());
-            if let Some(key) = DpopKey::from_seed(algorithm, &seed) {
-                return key;
-            }
-        }
     }
 
     fn provider(&self, name: &str) -> Result<&Arc<Provider>, LoginError> {

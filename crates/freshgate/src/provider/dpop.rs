@@ -6,8 +6,10 @@ use freshgate_oidc::{
     DpopKey, DpopNonce, DpopProof, ExpectedTokenType, ProviderMetadata, Secret, SigningAlgorithm,
 };
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{DpopUse, Provider, ProviderAnswer};
+use crate::clock::Entropy;
 
 /// The header that carries a proof.
 pub(super) const PROOF: &str = "dpop";
@@ -54,6 +56,17 @@ impl Nonces {
             Server::UserInfo => &self.userinfo,
         };
         nonce.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A key for the tokens of one session.
+pub(crate) fn new_key(entropy: &dyn Entropy, algorithm: SigningAlgorithm) -> DpopKey {
+    loop {
+        let mut seed = Zeroizing::new([0; DpopKey::SEED_LENGTH]);
+        entropy.fill(&mut *seed);
+        if let Some(key) = DpopKey::from_seed(algorithm, &seed) {
+            return key;
+        }
     }
 }
 

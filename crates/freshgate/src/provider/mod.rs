@@ -49,7 +49,7 @@ use crate::{
 };
 pub(crate) use breaker::Turn;
 use breaker::{LeftAlone, Turns, Verdict};
-pub(crate) use dpop::NoDpopAlgorithm;
+pub(crate) use dpop::{NoDpopAlgorithm, new_key as new_dpop_key};
 use dpop::{Nonces, Server};
 use keys::{Keys, Wanted};
 use metadata::Metadata;
@@ -132,7 +132,18 @@ pub(crate) enum NoTurn {
 /// The provider refuses this client, whatever it asks for: its id, its secret or how it proves itself is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the provider refuses this client")]
-pub struct ClientRefused(#[source] Box<dyn std::error::Error + Send + Sync>);
+pub struct ClientRefused {
+    #[source]
+    why: Box<dyn std::error::Error + Send + Sync>,
+    wants_proof: bool,
+}
+
+impl ClientRefused {
+    /// Whether it is refused because tokens are not bound to a key (DPoP, RFC 9449), or not so that the provider is content.
+    pub fn wants_proof(&self) -> bool {
+        self.wants_proof
+    }
+}
 
 /// A signed token was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -228,10 +239,22 @@ impl Provider {
     ///
     /// A provider that is away, or that answers anything else, has not refused us. Dropping the future is safe.
     pub async fn check_client(&self, redirect_uri: &Url, no_code: &Secret) -> Result<(), ClientRefused> {
+        // Who wants proofs may look at them first of all. The key is for this request alone.
+        let algorithm = match self.metadata().await {
+            Ok(metadata) => self.dpop_algorithm(&metadata).ok().flatten(),
+            Err(_) => None,
+        };
+        let key = algorithm.map(|algorithm| new_dpop_key(&*self.entropy, algorithm));
         let ask = |client| TokenRequest::authorization_code(client, no_code, redirect_uri, no_code, &[]);
-        let answer = self.ask_for_tokens(Connection::Kept, None, ask).await;
-        match TokenOutcome::of(answer.map(Asked::finally)) {
-            TokenOutcome::Misconfigured(error) => Err(ClientRefused(error)),
+        let answer = match self.ask_for_tokens(Connection::Kept, key.as_ref(), ask).await {
+            Ok(Asked::NonceWanted(_)) => self.ask_for_tokens(Connection::Kept, key.as_ref(), ask).await,
+            asked => asked,
+        };
+        let answer = answer.map(Asked::finally);
+        let wants_proof =
+            matches!(&answer, Ok(TokenAnswer::Refused(refusal)) if refusal.is_about_dpop_proofs());
+        match TokenOutcome::of(answer) {
+            TokenOutcome::Misconfigured(why) => Err(ClientRefused { why, wants_proof }),
             _ => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use freshgate::{
     session::OpenSession,
     store::{MemoryStore, Store},
 };
-use freshgate_oidc::DpopNonce;
+use freshgate_oidc::{DpopNonce, Secret};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -164,6 +164,30 @@ async fn a_refresh_that_unbinds_the_token_changes_nothing_but_the_refresh_token(
     let (fresh, _) = bound.engine.refresh(session.key(), DEADLINE).await.unwrap();
     assert_eq!(fresh.access_token().expose(), "access-3");
     assert_eq!(bound.provider.presented(), ["refresh-1", "refresh-2"]);
+}
+
+#[tokio::test]
+async fn whether_the_client_is_taken_is_asked_with_a_proof() {
+    let bound = Bound::new(DpopUse::Always);
+    let provider = bound.engine.providers().next().unwrap().clone();
+    let (callback, no_code) = (Url::parse("https://app.example/callback").unwrap(), Secret::new("no code"));
+    bound.provider.next_token_act(Act::WantNonce("one"));
+    provider.check_client(&callback, &no_code).await.unwrap();
+    let nonces: Vec<Value> =
+        bound.provider.proofs("/token").into_iter().map(|proof| proof.unwrap().0["nonce"].clone()).collect();
+    assert_eq!(nonces, [json!(null), json!("one")]);
+
+    for (code, wants_proof) in
+        [("invalid_dpop_proof", true), ("use_dpop_nonce", true), ("invalid_client", false)]
+    {
+        bound.provider.next_token_act(Act::Status(400, "", json!({"error": code})));
+        let refused = provider.check_client(&callback, &no_code).await.unwrap_err();
+        assert_eq!(refused.wants_proof(), wants_proof, "{code}");
+    }
+    let plain = Bound::new(DpopUse::Never);
+    let provider = plain.engine.providers().next().unwrap().clone();
+    provider.check_client(&callback, &no_code).await.unwrap();
+    assert!(plain.provider.proofs("/token")[0].is_none());
 }
 
 #[tokio::test]

@@ -83,7 +83,10 @@ async fn known(
             asker.tell(&format!("asking {} whether it takes this client", metadata.token_endpoint));
             match provider.check_client(redirect_uri, &engine.entropy().token()).await {
                 Ok(()) => ClientFacts::NotRefused { method },
-                Err(error) => ClientFacts::Refused { method, why: chain(&error) },
+                Err(error) => {
+                    let wants_proof = error.wants_proof();
+                    ClientFacts::Refused { method, why: chain(&error), wants_proof }
+                }
             }
         }
     };

@@ -9,6 +9,7 @@ use crate::{
         facts::{ClientFacts, LoginRequestFacts},
         finding::Finding,
     },
+    gate::mend_of_proofs,
     gate::section,
 };
 
@@ -39,7 +40,11 @@ pub(super) fn method(config: &ProviderConfig, metadata: &ProviderMetadata, clien
             "register the client so that it authenticates in a way that freshgate has, and set {at} \
              client_kwargs.token_endpoint_auth_method to that"
         )),
-        ClientFacts::Refused { method, why } => Finding::problem(
+        ClientFacts::Refused { why, wants_proof: true, .. } => {
+            Finding::problem("client", format!("{} is refused: {why}", config.client_id))
+                .mend(format!("[provider.{}] dpop: {}", config.name, mend_of_proofs(config.dpop)))
+        }
+        ClientFacts::Refused { method, why, wants_proof: false } => Finding::problem(
             "client",
             format!("{} is refused with {method}: {why}", config.client_id),
         )
