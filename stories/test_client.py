@@ -55,12 +55,18 @@ def test_requests_are_left_with_a_provider_that_requires_it(
     assert tab.refresh().startswith("new token")
 
 
+BOUND: dict[str, dict[str, Any]] = {
+    "devidp": {"require_dpop": True},
+    "oidc-provider": {"registration": {"dpop_bound_access_tokens": True}},
+}
+
+
+@pytest.mark.providers("devidp", "oidc-provider")
 @pytest.mark.parametrize("nonce", [False, True], ids=["no nonce", "nonce"])
-def test_tokens_are_bound_to_a_key_of_the_session(stage: Stage, nonce: bool) -> None:
+def test_tokens_are_bound_to_a_key_of_the_session(stage: Stage, provider_name: str, nonce: bool) -> None:
     # The provider itself is the API: it verifies the proofs, those of the gate and those of the app.
-    bound = {"dpop_bound_access_tokens": True}
-    stage.provider_with(registration=bound, dpop_nonce=nonce).prepare(token_seconds=3600)
-    api = f"{stage.provider.issuer}/me"
+    stage.provider_with(dpop_nonce=nonce, **BOUND[provider_name]).prepare(token_seconds=3600)
+    api = stage.provider.api_url if provider_name == "devidp" else f"{stage.provider.issuer}/me"
     stage.project.write_secrets(auth=stage.project.auth(stage.provider), api={"url": api})
     stage.project.write_settings(default={"dpop": "always"})
     stage.start_gate()

@@ -400,6 +400,53 @@ def test_unknown_keys_are_not_asked_for_again_and_again(rig: Rig, verdicts: Verd
     )
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["no_nonce", "nonce"])
+def bound(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """With a provider whose tokens are good with proofs of holding a key alone."""
+    settings = '[provider.default]\ndpop = "always"\n'
+    folder = tmp_path_factory.mktemp("bound")
+    yield from Rig.on_a_stage(folder, settings=settings, require_dpop=True, dpop_nonce=request.param)
+
+
+def test_dpop(bound: Rig, verdicts: Verdicts, request: pytest.FixtureRequest) -> None:
+    """RFC 9449 5, 7 and 8."""
+    wants_nonces = "no_nonce" not in request.node.name
+    visitor = Visitor(bound.gate)
+    with bound.misbehaving(token_code={"id_token": {"omit": ["name"]}}):
+        assert said(bound.log_in(visitor)) == "303"
+    assert bound.claims(visitor)["name"] == "Alice Example", "userinfo took the token"
+    bound.provider.replace_nonce()
+    bound.provider.change_user("alice", name="Alice Renamed")
+    assert said(bound.refresh(visitor)) == "200 no code"
+    assert bound.claims(visitor)["name"] == "Alice Renamed"
+    asked = {endpoint: bound.provider.seen(endpoint) for endpoint in ("token:code", "token:refresh", "userinfo")}
+    statuses = {endpoint: [one["status"] for one in entries] for endpoint, entries in asked.items()}
+    # Each server has told what it wants once in the beginning, and once when it wanted something else.
+    assert statuses == (
+        {"token:code": [400, 200], "token:refresh": [400, 200], "userinfo": [401, 200, 401, 200]}
+        if wants_nonces
+        else {"token:code": [200], "token:refresh": [200], "userinfo": [200, 200]}
+    )
+    what = "proofs wanted" + (", with a nonce that changes" if wants_nonces else "")
+    verdicts.add(
+        "(DPoP)", what, "303, 200; userinfo too" + ("; each sent once more with the nonce" if wants_nonces else "")
+    )
+
+
+def test_a_token_that_is_bound_to_nothing(bound: Rig, verdicts: Verdicts) -> None:
+    """RFC 9449 5: what was asked for as bound must not turn out to be good for whoever has it."""
+    visitor = bound.sign_in()
+    with bound.misbehaving(
+        token_code={"set": {"token_type": "Bearer"}}, token_refresh={"set": {"token_type": "Bearer"}}
+    ):
+        assert said(bound.log_in(Visitor(bound.gate))) == "502 provider_rejected"
+        assert said(bound.refresh(visitor)) == "503 try_later"
+    assert said(bound.refresh(visitor)) == "200 no code"
+    verdicts.add(
+        "(DPoP)", "token_type Bearer, at a login and a refresh", "502 provider_rejected; 503 try_later, as it was"
+    )
+
+
 REFRESHED, AS_IT_WAS, ENDED = "new tokens", "as it was", "ended"
 
 

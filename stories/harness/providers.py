@@ -314,6 +314,8 @@ class DevProvider(Provider):
         state: Path | None = None,
         grace_seconds: int = 0,
         clients: Mapping[str, Path | None] | None = None,
+        require_dpop: bool = False,
+        dpop_nonce: bool = False,
     ) -> None:
         """`clients` are further ones without a secret, each with a file of its keys, if it has any."""
         self._claims = {user: dict(claims) for user, claims in USERS.items()}
@@ -326,6 +328,8 @@ class DevProvider(Provider):
             *(f"--{channel}channel-logout-uri={client.client_id}={uri}" for channel, uri in told.items() if uri),
             *(f"--user={user}" for user in USERS),
             *([] if state is None else [f"--state={state}"]),
+            *(["--require-dpop"] if require_dpop else []),
+            *(["--dpop-nonce"] if dpop_nonce else []),
         ]
         for name, keys in (clients or {}).items():
             self._options.append(f"--client={name}::{','.join(client.redirect_uris)}")
@@ -367,6 +371,10 @@ class DevProvider(Provider):
     def seen(self, endpoint: str) -> list[dict[str, Any]]:
         """The same with all that its log has of them."""
         return [dict(entry) for entry in self._log()["entries"] if entry["endpoint"] == endpoint]
+
+    def replace_nonce(self) -> None:
+        """From now on wants another nonce in proofs."""
+        _send("POST", f"{self.issuer}/_script/replace_nonce", None)
 
     def rotate_keys(self, old: str) -> None:
         """From now on signs with new keys; the `old` ones it is to `keep` or to `withdraw`."""

@@ -37,16 +37,16 @@ class Rig:
         channels: Sequence[str] = ("back",),
         settings: str = "",
         app: str = "session.py",
-        clients: Mapping[str, Path | None] | None = None,
+        **provider: Any,
     ) -> Iterator[Self]:
         """Sets one up, and ends it.
 
         `names` are further names under which the gate has the same provider, with what is different in their
         `[auth.NAME]`: each has metadata and keys of its own, which it learns at its first login. `settings` is the
-        `freshgate.toml`. The app `mirror` brings what runs in Streamlit's place. `clients` are further ones without a
-        secret, each with a file of its keys, if it has any.
+        `freshgate.toml`. The app `mirror` brings what runs in Streamlit's place. `provider` has the provider's
+        settings.
         """
-        stage = Stage(folder, None, partial(DevProvider, clients=clients or {}))
+        stage = Stage(folder, None, partial(DevProvider, **provider))
         try:
             stage.prepare(app, channels=channels, token_seconds=TOKEN_SECONDS)
             rig = cls(stage)
