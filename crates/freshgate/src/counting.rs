@@ -79,7 +79,7 @@ pub(crate) fn session_ended(reason: EndReason) {
 }
 
 /// Outcome and reason; no reason is an empty label, which is as good as none.
-fn codes(settled: Result<RefreshOutcome, &RefreshError>) -> (&'static str, &'static str) {
+pub(crate) fn codes(settled: Result<RefreshOutcome, &RefreshError>) -> (&'static str, &'static str) {
     match settled {
         Ok(outcome) => (outcome.code(), outcome.reason().unwrap_or_default()),
         Err(error) => (error.code(), error.reason().unwrap_or_default()),

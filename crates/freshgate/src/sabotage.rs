@@ -43,11 +43,17 @@ pub enum Sabotage {
     PolicyIgnored,
     /// Claims that a refresh did not bring are taken for its own.
     OldClaimsAsNew,
+    /// A change that another engine made is noted and told to nobody.
+    ChangeNotTold,
+    /// A refresh token is sent before the time from which on it is good.
+    NotBeforeIgnored,
+    /// Where a refresh fails, a token is served that is over.
+    DeadTokenServed,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -66,5 +72,8 @@ impl Sabotage {
         Self::DeadIntentForgotten,
         Self::PolicyIgnored,
         Self::OldClaimsAsNew,
+        Self::ChangeNotTold,
+        Self::NotBeforeIgnored,
+        Self::DeadTokenServed,
     ];
 }

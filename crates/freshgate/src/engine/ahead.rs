@@ -126,9 +126,12 @@ impl Engine {
 
     /// The provider of a session that is to be refreshed now. Any other is planned again, or forgotten if it is over.
     async fn provider_if_due(&self, key: SessionKey) -> Option<String> {
+        if !self.0.policy.refresh_ahead {
+            self.0.active.plan(key, self.never_due());
+            return None;
+        }
         let now = self.0.clock.now();
         let next = match self.0.sessions.read(key).await {
-            _ if !self.0.policy.refresh_ahead => self.never_due(),
             Ok(Lookup::Live(record, _)) => {
                 let at = self.next_look(&record);
                 if at <= now {
@@ -352,6 +355,14 @@ struct Shard {
     timeline: BTreeSet<(Timestamp, SessionKey)>,
 }
 
+impl Shard {
+    fn forget(&mut self, key: SessionKey) {
+        if let Some(Activity { due: Some(at), .. }) = self.sessions.remove(&key) {
+            self.timeline.remove(&(at, key));
+        }
+    }
+}
+
 struct Activity {
     last_used: Timestamp,
     /// Its place in the timeline.
@@ -441,20 +452,16 @@ impl ActiveSessions {
 
     /// Whether a session is active, which is noted no more of one that is idle.
     fn is_active(&self, key: SessionKey, now: Timestamp, active_for: Duration) -> bool {
-        let shard = self.shard(key);
+        let mut shard = self.shard(key);
         let is_active = shard.sessions.get(&key).is_some_and(|activity| activity.is_in_use(now, active_for));
-        drop(shard);
         if !is_active {
-            self.forget(key);
+            shard.forget(key);
         }
         is_active
     }
 
     fn forget(&self, key: SessionKey) {
-        let mut shard = self.shard(key);
-        if let Some(Activity { due: Some(at), .. }) = shard.sessions.remove(&key) {
-            shard.timeline.remove(&(at, key));
-        }
+        self.shard(key).forget(key);
     }
 
     /// Waits for the next session that is due and still active. Dropping the future midway loses none.

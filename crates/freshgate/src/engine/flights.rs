@@ -143,9 +143,12 @@ impl Crew {
     /// Keeps the name of a flight that may have left an intent in the store and sent nothing.
     pub(super) fn note_unsent_intent(&self, holder: String) {
         let mut unsent = self.flights.unsent();
-        if unsent.len() < UNSENT_KEPT {
-            unsent.insert(self.key, holder);
+        if unsent.len() >= UNSENT_KEPT
+            && let Some(any) = unsent.keys().next().copied()
+        {
+            unsent.remove(&any);
         }
+        unsent.insert(self.key, holder);
     }
 
     /// What the flight must do, asked at the last moment before it decides.
@@ -168,7 +171,8 @@ impl Crew {
         let Some(slot) = slots.get_mut(&self.key) else { return false };
         let is_new = |outcome| matches!(outcome, RefreshOutcome::Refreshed | RefreshOutcome::TokensOnly);
         let refreshed = settled.as_ref().is_ok_and(|landed| is_new(landed.outcome));
-        let for_others = slot.considered.is_some_and(|considered| considered != slot.running.ask);
+        // Once: a flight that never comes to decide anything lands all the same.
+        let for_others = slot.considered.take().is_some_and(|considered| considered != slot.running.ask);
         if slot.running.ask == Ask::Forced && for_others && !slot.sent && !refreshed {
             // A forced caller boarded after it was decided, for others, that no request of ours is needed or may be made.
             return true;
@@ -246,6 +250,20 @@ mod tests {
             assert_eq!(format!("{:?}", seat.landed().await), format!("{:?}", result(EndReason::Operator)));
         }
         assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_decides_nothing_lands_all_the_same() {
+        let flights = Arc::new(Flights::default());
+        let (unforced, _) = flights.board(key(), Ask::IfExpiring(Duration::from_secs(30)));
+        let mut crew = flights.crew(key());
+        crew.ask();
+        let (forced, _) = flights.board(key(), Ask::Forced);
+        assert!(crew.land(result(EndReason::Operator)), "it was decided without the forced caller");
+        assert!(!crew.land(result(EndReason::Operator)), "there was nothing to decide any more");
+        for seat in [unforced, forced] {
+            assert_eq!(format!("{:?}", seat.landed().await), format!("{:?}", result(EndReason::Operator)));
+        }
     }
 
     #[tokio::test]

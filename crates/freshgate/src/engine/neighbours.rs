@@ -57,7 +57,7 @@ impl Engine {
             }
         }
         for change in changes.list {
-            if self.0.sessions.heard_of(change) {
+            if self.0.sessions.heard_of(change) && !self.sabotaged(Sabotage::ChangeNotTold) {
                 let (Change::Written(key, _) | Change::Ended(key)) = change;
                 // What is read is remembered, and what is new in it is told.
                 if let Lookup::Live(record, _) = self.0.sessions.read_news(key).await? {

@@ -74,6 +74,8 @@ const OVERTAKEN_LIMIT: u32 = 5;
 const STORE_TRIES: u32 = 6;
 /// After the first failure of the store it is tried again this soon, then after twice as long, …
 const FIRST_STORE_PAUSE: Duration = Duration::from_millis(100);
+/// How often a token is asked for anew because the last was over when it came.
+const LATE_ANSWERS: u32 = 2;
 /// What the history says of a refresh whose flight died, perhaps after sending.
 const ABANDONED: &str = "abandoned";
 /// How long, once the engine is stopping, a rotated refresh token is still tried to be saved in a store that fails.
@@ -293,14 +295,23 @@ impl Engine {
         let left = || until.saturating_duration_since(Instant::now());
         let validity = validity.unwrap_or(self.0.policy.min_validity);
         let mut outcome = RefreshOutcome::NotNeeded;
+        let mut late_answers = 0;
         loop {
             let session = within(left(), self.open_for_refresh(key)).await?;
-            if freshness::judge(session.tokens(), self.0.clock.now(), validity) == Freshness::Fresh {
-                return Ok((FreshSession { session }, outcome));
-            }
-            if outcome != RefreshOutcome::NotNeeded {
-                // New, and too short-lived for the wish all the same: it is the best there is.
-                return Ok((FreshSession { session }, outcome));
+            let is_new = outcome != RefreshOutcome::NotNeeded;
+            match freshness::judge(session.tokens(), self.0.clock.now(), validity) {
+                Freshness::Fresh => return Ok((FreshSession { session }, outcome)),
+                // Too short-lived for the wish all the same: it is the best there is.
+                Freshness::Expiring if is_new => return Ok((FreshSession { session }, outcome)),
+                // It took its answer longer to come than its token lives.
+                Freshness::Expired if is_new && late_answers == LATE_ANSWERS => {
+                    let why: Box<dyn Error + Send + Sync> =
+                        "its answers take longer than its tokens live".into();
+                    let failure = RefreshFailure::Unavailable(why.into());
+                    return Err(TryLater { retry_after: FIRST_BACKOFF, failure }.into());
+                }
+                Freshness::Expired if is_new => late_answers += 1,
+                Freshness::Expiring | Freshness::Expired => {}
             }
             outcome = match within(left(), self.fly(key, Ask::IfExpiring(validity))).await {
                 Ok(landed) => landed.outcome,
@@ -339,6 +350,7 @@ impl Engine {
             Freshness::Expiring => {
                 RefreshOutcome::Kept { retry_after: try_later.retry_after, reason: try_later.failure.code() }
             }
+            Freshness::Expired if self.sabotaged(Sabotage::DeadTokenServed) => RefreshOutcome::Shared,
             Freshness::Expired => return Err(try_later.into()),
         };
         tracing::debug!(
@@ -429,28 +441,33 @@ async fn fly_all(engine: Engine, key: SessionKey) {
     loop {
         let started = Instant::now();
         let new_name = || format!("{}/{}", engine.0.name, freshgate_oidc::base64url(&engine.random::<12>()));
+        let inherited = crew.unsent_intent();
         let flight = Flight {
             engine: &engine,
             key,
             crew: &crew,
             started,
-            holder: crew.unsent_intent().unwrap_or_else(new_name),
-            intent_is_unsure: AtomicBool::default(),
+            has_unsent_intent: AtomicBool::new(inherited.is_some()),
+            holder: inherited.unwrap_or_else(new_name),
             requests: AtomicU32::default(),
         };
         let settled = flight.run().await;
-        if flight.may_have_left_an_unsent_intent() {
+        if flight.has_unsent_intent.into_inner() {
             crew.note_unsent_intent(flight.holder);
         }
-        counting::refreshed(settled.as_ref().map(|landed| landed.outcome), started.elapsed());
+        let answer = settled.as_ref().map(|landed| landed.outcome);
+        counting::refreshed(answer, started.elapsed());
+        let ((outcome, reason), millis) = (counting::codes(answer), millis(started));
         match &settled {
             Ok(landed) if landed.outcome == RefreshOutcome::NotNeeded => {}
-            Ok(_) => tracing::info!(session = %key.short(), millis = millis(started), "refreshed"),
+            Ok(_) => tracing::info!(session = %key.short(), outcome, millis, "refreshed"),
             Err(error) if error.is_expected() => {
-                tracing::debug!(session = %key.short(), error = error as &dyn Error, "not refreshed");
+                let error = error as &dyn Error;
+                tracing::debug!(session = %key.short(), outcome, reason, error, "not refreshed");
             }
             Err(error) => {
-                tracing::warn!(session = %key.short(), millis = millis(started), error = error as &dyn Error, "not refreshed");
+                let error = error as &dyn Error;
+                tracing::warn!(session = %key.short(), outcome, reason, millis, error, "not refreshed");
             }
         }
         if !crew.land(settled) {
@@ -481,8 +498,9 @@ struct Flight<'a> {
     started: Instant,
     /// Its name on a lease.
     holder: String,
-    /// The store said that it had failed to write the lease, and may have written it.
-    intent_is_unsure: AtomicBool,
+    /// There may be a lease of that name in the store under which nothing was sent. Whoever finds it must take the refresh
+    /// token for used, but for the next flight of this engine, which can go by the same name.
+    has_unsent_intent: AtomicBool,
     /// How many requests it has sent.
     requests: AtomicU32,
 }
@@ -545,12 +563,6 @@ struct Verified {
 }
 
 impl Flight<'_> {
-    /// Whether there may be an intent of this flight in the store although it sent nothing. Whoever finds it must take the
-    /// refresh token for used, but for the next flight of this engine, which can go by the same name.
-    fn may_have_left_an_unsent_intent(&self) -> bool {
-        self.intent_is_unsure.load(Ordering::Relaxed) && self.requests.load(Ordering::Relaxed) == 0
-    }
-
     async fn run(&self) -> Settled {
         for _ in 0..OVERTAKEN_LIMIT {
             match self.attempt().await {
@@ -713,13 +725,6 @@ impl Flight<'_> {
             if record.refresh_token.is_none() {
                 return Err(RefreshError::NoRefreshToken);
             }
-            let is_leased =
-                record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease) && !lease.settled);
-            if is_leased && turn.is_some() {
-                // The store had said that it was not written.
-                self.intent_is_unsure.store(false, Ordering::Relaxed);
-                return Ok(Boarding::Leased(Held { record, revision }, turn));
-            }
             if let Some(lease) = &record.refresh.lease
                 && !self.engine.has_died(lease)
                 && !is_dead(lease, now, &mut watched)
@@ -777,6 +782,7 @@ impl Flight<'_> {
             }
             if let Some(from) = self.engine.usable_from(&record)
                 && now < from
+                && !self.engine.sabotaged(Sabotage::NotBeforeIgnored)
             {
                 let retry_after = from.saturating_since(now);
                 return Err(TryLater { retry_after, failure: RefreshFailure::NotYetValid }.into());
@@ -793,6 +799,11 @@ impl Flight<'_> {
                 lookup = Lookup::Live(record, revision);
                 continue;
             }
+            if record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease) && !lease.settled) {
+                // The store had said that it was not written.
+                return Ok(Boarding::Leased(Held { record, revision }, turn));
+            }
+            self.has_unsent_intent.store(true, Ordering::Relaxed);
             taken.refresh.lease = Some(Lease {
                 holder: self.holder.clone(),
                 process: self.engine.0.process.clone(),
@@ -803,17 +814,13 @@ impl Flight<'_> {
             });
             lookup = match self.engine.0.sessions.replace(&record, taken, revision).await {
                 Ok(Replaced::Done(record, revision)) => {
-                    self.intent_is_unsure.store(false, Ordering::Relaxed);
                     return Ok(Boarding::Leased(Held { record, revision }, turn));
                 }
                 Ok(Replaced::Conflict(record, revision)) => Lookup::Live(record, revision),
                 Ok(Replaced::Ended(tombstone)) => Lookup::Ended(tombstone),
                 Ok(Replaced::Unknown) => Lookup::Unknown,
                 // If it was written all the same, it is an intent that nobody has: see whether it is there.
-                Err(error) => {
-                    self.intent_is_unsure.store(true, Ordering::Relaxed);
-                    self.read_after(error, &mut tries).await?
-                }
+                Err(error) => self.read_after(error, &mut tries).await?,
             };
         }
     }
@@ -831,6 +838,8 @@ impl Flight<'_> {
                 if let Some(lease) = record.refresh.lease.as_mut().filter(|lease| self.is_ours(lease)) {
                     lease.settled = false;
                     lease.renewals += 1;
+                    // What was sent under it before, if anything was, is on record by now.
+                    lease.since = self.engine.0.clock.now();
                     lease.until = until;
                 }
             })
@@ -865,6 +874,7 @@ impl Flight<'_> {
                 self.crew.sent();
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
+            self.has_unsent_intent.store(false, Ordering::Relaxed);
             is_sent = true;
             // An answer is easily lost with a connection that the provider closes at the very moment. The last time that the
             // token may be sent, that would be the end of the session.
@@ -904,7 +914,10 @@ impl Flight<'_> {
     async fn give_back(&self, held: Held) -> Diversion {
         let give_back = |record: &mut Record| record.refresh.lease = self.others_lease(record);
         match self.write(held, Fence::Generation, None, give_back).await {
-            Ok(_) => RefreshError::interrupted().into(),
+            Ok(_) => {
+                self.has_unsent_intent.store(false, Ordering::Relaxed);
+                RefreshError::interrupted().into()
+            }
             Err(diversion) => diversion,
         }
     }
@@ -1044,7 +1057,9 @@ impl Flight<'_> {
                         Record::renewed_claims(&record.id_token_claims, id_token.claims());
                     record.sid = id_token.session_id().map(str::to_owned).or_else(|| record.sid.take());
                 }
-                if userinfo.is_some() {
+                // Where it is not asked any more, what it said once is older than the ID token.
+                let is_outdated = id_token.is_some() && userinfo_failure.is_none();
+                if userinfo.is_some() || is_outdated {
                     record.userinfo.clone_from(&userinfo);
                 }
                 record.claims = merge_claims(&record.id_token_claims, record.userinfo.as_ref());
@@ -1258,6 +1273,9 @@ impl Flight<'_> {
             change(&mut changed);
             held = match self.engine.0.sessions.replace(&held.record, changed, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => return Ok(Held { record, revision }),
+                Ok(Replaced::Conflict(record, revision)) if fence.is_done(&held.record, &record) => {
+                    return Ok(Held { record, revision });
+                }
                 Ok(Replaced::Conflict(record, _))
                     if !fence.holds(&held.record, &record)
                         && !self.engine.sabotaged(Sabotage::LockWithoutFence) =>
@@ -1321,8 +1339,7 @@ fn no_turn(why: NoTurn) -> RefreshError {
 enum Fence<'a> {
     /// The refresh token.
     RefreshToken,
-    /// The refresh token, which this one takes the place of. It may be there already: of a write that the store said it had
-    /// failed to do.
+    /// The refresh token, which this one takes the place of.
     Rotation(&'a Secret),
     /// That, and tokens and claims: where nothing rotates, an older answer could take the place of a newer one.
     Generation,
@@ -1333,12 +1350,16 @@ impl Fence<'_> {
         let same_token = found.refresh_token == now.refresh_token;
         let same_generation = found.generation == now.generation;
         match self {
-            Self::RefreshToken => same_token,
-            Self::Rotation(rotated) => {
-                same_token || (same_generation && now.refresh_token.as_ref() == Some(rotated))
-            }
+            Self::RefreshToken | Self::Rotation(_) => same_token,
             Self::Generation => same_token && same_generation,
         }
+    }
+
+    /// Whether it was written before: by a write that the store said it had failed to do. Others may be at the new token by
+    /// now, so nothing is written again.
+    fn is_done(self, found: &Record, now: &Record) -> bool {
+        let Self::Rotation(rotated) = self else { return false };
+        found.generation == now.generation && now.refresh_token.as_ref() == Some(rotated)
     }
 }
 

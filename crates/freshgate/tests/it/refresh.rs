@@ -1,11 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
 use freshgate::{
+    Engine,
     engine::{Opened, RefreshError, RefreshOutcome, TryLater},
     events::SessionEvent,
     provider::{LostAnswer, Refreshing},
     session::{EndReason, FreshSession, SessionKey},
-    store::MemoryStore,
+    store::{MemoryStore, Store},
 };
 use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -70,6 +71,27 @@ async fn a_token_is_refreshed_only_when_too_little_of_its_life_is_left() {
     setting.clock.advance(Duration::from_secs(240));
     let (_, outcome) = setting.engine.fresh(key, Some(Duration::from_secs(299)), DEADLINE).await.unwrap();
     assert_eq!(outcome, RefreshOutcome::Refreshed);
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_when_it_comes_is_asked_for_anew() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.clock.advance(Duration::from_secs(400));
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let engine = setting.engine.clone();
+    let read = tokio::spawn(async move { engine.fresh(key, None, DEADLINE).await });
+    for requests in 1..=3 {
+        until("a request is on the wire", || setting.provider.presented().len() == requests).await;
+        assert!(!read.is_finished());
+        setting.clock.advance(Duration::from_secs(400));
+        setting.provider.wire.add_permits(1);
+    }
+    assert_eq!(failure_code(read.await.unwrap()), "provider_unavailable", "it is not asked for ever");
+
+    setting.provider.wire.add_permits(100);
+    let (session, outcome) = setting.engine.fresh(key, None, DEADLINE).await.unwrap();
+    assert_eq!((session.access_token().expose(), outcome), ("access-5", RefreshOutcome::Refreshed));
 }
 
 #[tokio::test]
@@ -580,6 +602,64 @@ async fn a_rotated_token_that_was_saved_although_the_store_said_not_costs_no_sec
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_save_that_is_tried_again_leaves_the_intent_of_another_engine_alone() {
+    let rows: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let failing = FaultyStore::on(rows.clone());
+    let Setting { clock, provider, .. } = Setting::in_tokio_time();
+    let refreshing = Refreshing { lost_answer: Some(LostAnswer::SignInAgain), ..Refreshing::default() };
+    let one = engine_of(clock.clone(), provider.clone(), failing.clone(), refreshing);
+    let other = engine_of(clock.clone(), provider.clone(), rows, refreshing);
+    let key = sign_in(&one, &provider).await.key();
+    let refresh = |engine: Engine| tokio::spawn(async move { engine.refresh(key, 60 * DEADLINE).await });
+    provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let slow = refresh(one);
+    until("the first is on the wire", || provider.on_the_wire() == 1).await;
+    failing.next(Operation::Replace, Fault::FailsAfterwards);
+    provider.wire.add_permits(1);
+    until("the first is answered", || provider.on_the_wire() == 0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    failing.set_down(true);
+    // The other takes it for dead, and has the token that it saved.
+    clock.advance(Duration::from_secs(100));
+    let takes_over = refresh(other);
+    until("the other is on the wire", || provider.presented().len() == 2).await;
+    failing.set_down(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    provider.next_token_act(Act::LoseAnswer);
+    provider.wire.add_permits(100);
+
+    let answer = takes_over.await.unwrap();
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+    let _ = slow.await.unwrap();
+    assert_eq!(provider.presented(), ["refresh-1", "refresh-2"], "nothing is sent twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_engine_hears_of_the_end_and_flies_no_more() {
+    let setting = Setting::in_tokio_time();
+    let key = setting.signed_in().await.key();
+    let other = setting.another_engine();
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let _flies = spawn_refresh(&setting, key);
+    until("the first is on the wire", || setting.provider.on_the_wire() == 1).await;
+    let reader = other.clone();
+    let reader = tokio::spawn(async move { reader.fresh(key, None, DEADLINE).await });
+    // Waiting for the lease, for somebody who does not insist; then somebody does.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let forced = other.clone();
+    let forced = tokio::spawn(async move { forced.refresh(key, DEADLINE).await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+
+    setting.engine.end(key, EndReason::Operator).await.unwrap();
+
+    for answer in [reader.await.unwrap(), forced.await.unwrap()] {
+        assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::Operator))), "{answer:?}");
+    }
+    until("no flight is left", || other.refreshes_under_way() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_intent_that_was_written_although_the_store_said_not_is_no_answer_that_was_lost() {
     let store = FaultyStore::on(Arc::new(MemoryStore::new()));
     let (clock, provider) = {
@@ -598,6 +678,8 @@ async fn an_intent_that_was_written_although_the_store_said_not_is_no_answer_tha
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.set_down(true);
     assert_eq!(failure_code(refresh.await.unwrap()), "store");
+    // Nor is it after an attempt that did not come as far.
+    assert_eq!(failure_code(engine.refresh(key, DEADLINE).await), "store");
     assert!(provider.presented().is_empty());
     store.set_down(false);
 

@@ -18,13 +18,15 @@ use url::form_urlencoded;
 use crate::{
     book::{Book, Fate},
     executor::{Owner, give_way},
-    world::{Rotation, World},
+    world::{Rotation, Skew, World},
 };
 
 pub(crate) const ISSUER: &str = "https://provider.test";
 pub(crate) const CLIENT_ID: &str = "app";
 /// How long an engine waits for an answer, as its transport over the network does.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How far apart, in seconds, an engine takes the provider's clock and its own to be at the most.
+const LEEWAY: i64 = 60;
 
 // The same keys in every run: what is signed must not differ between two runs of one seed.
 static KEY: LazyLock<Ed25519KeyPair> = LazyLock::new(|| key(7));
@@ -280,6 +282,13 @@ impl Provider {
             }
             Some(token) if *token == family.good && family.good_from.is_some_and(|from| now < from) => {
                 world.note(|| format!("provider: {token} is sent too early"));
+                let early = family.good_from.unwrap_or(now) - now;
+                if world.dealt.skew == Skew::None && early > LEEWAY {
+                    world.broken(
+                        "a refresh token is not sent before its time",
+                        format!("{token}, {early} s early"),
+                    );
+                }
                 return refused(world.dealt.without_words);
             }
             Some(token) if *token == family.good && world.dealt.rotation == Rotation::None => None,

@@ -13,6 +13,7 @@ use freshgate::{
     Engine, Secret,
     clock::Clock,
     engine::{EngineParts, LoginError, LoginRequest, Opened, RefreshError, RefreshOutcome},
+    events::SessionEvent,
     keyring::Keyring,
     provider::{Provider as ProviderClient, ProviderConfig, Refreshing},
     sabotage::Sabotage,
@@ -23,7 +24,13 @@ use freshgate_oidc::{
     AuthorizationParameters, CallbackParameters, ClientCredential, ExpectedIssuer, Issuer, RawLogoutToken,
     Timestamp,
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{
+        broadcast::{self, error::TryRecvError},
+        oneshot,
+    },
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -140,6 +147,61 @@ struct Running {
 impl Running {
     fn skew(&self) -> i64 {
         self.skew.skew_millis.load(Ordering::Relaxed)
+    }
+}
+
+/// An app behind one engine, with a page of each session: what it read at first, and what it was told since.
+struct Listener {
+    owner: Owner,
+    events: broadcast::Receiver<SessionEvent>,
+    /// The generation of each session that was open.
+    read: BTreeMap<SessionKey, u64>,
+}
+
+impl Listener {
+    /// Of sessions that somebody holds: of others nobody need hear.
+    async fn start(running: &Running, sessions: &[(SessionKey, u64)]) -> Self {
+        let events = running.engine.events();
+        let mut read = BTreeMap::new();
+        for (key, _) in sessions {
+            if let Ok(Opened::Open(session)) = running.engine.open(*key).await {
+                read.insert(*key, session.generation());
+            }
+        }
+        Self { owner: running.owner, events, read }
+    }
+
+    /// What was so a while ago was read or told, and nothing twice.
+    fn has_heard_of(mut self, held: &[(SessionKey, Held)], world: &World) {
+        let (mut told, mut ended) = (BTreeMap::new(), Vec::new());
+        loop {
+            match self.events.try_recv() {
+                Ok(SessionEvent::Changed { key, generation, .. }) => {
+                    if told.insert(key, generation).is_some_and(|before| before >= generation) {
+                        let what = format!("generation {generation} on engine {}", self.owner);
+                        world.broken("a change is told once", what);
+                    }
+                }
+                Ok(SessionEvent::Ended { key, .. }) => ended.push(key),
+                // It reads everything again.
+                Ok(SessionEvent::Missed) | Err(TryRecvError::Lagged(_)) => return,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        for (key, held) in held {
+            let Some(read) = self.read.get(key).filter(|_| !ended.contains(key)) else { continue };
+            let known = read.max(told.get(key).unwrap_or(read));
+            let what = match held {
+                Held::Live(row) if *known < row.generation => {
+                    format!("generation {} after {known}, on engine {}", row.generation, self.owner)
+                }
+                Held::Ended(reason, _) => {
+                    format!("that it ended ({}), on engine {}", reason.code(), self.owner)
+                }
+                Held::Live(_) => continue,
+            };
+            world.broken("apps are told of every change", what);
+        }
     }
 }
 
@@ -322,6 +384,10 @@ impl Scenario {
             .iter()
             .flat_map(|running| sessions.iter().map(|(key, _)| running.engine.hold(*key)))
             .collect();
+        let mut listeners = Vec::new();
+        for running in running.iter().filter(|running| !world.is_dead(running.owner)) {
+            listeners.push(Listener::start(running, &sessions).await);
+        }
         // Leases of the dead run out, and so does every backoff.
         tokio::time::sleep(Duration::from_secs(100)).await;
         // A refusal without a word is believed only after a while, and when the clocks were set right what was planned by
@@ -343,6 +409,12 @@ impl Scenario {
         if somebody_lives() && dealt.skew != Skew::Beyond {
             self.check_over();
         }
+        let held: Vec<_> =
+            sessions.iter().filter_map(|(key, _)| Some((*key, self.book.row(*key)?))).collect();
+        tokio::time::sleep(EVERYWHERE_WITHIN).await;
+        for listener in listeners.into_iter().filter(|listener| !world.is_dead(listener.owner)) {
+            listener.has_heard_of(&held, &world);
+        }
         drop(tabs);
         let waiting: Vec<String> =
             self.state().waiting.values().map(|waiting| waiting.what.clone()).collect();
@@ -351,6 +423,15 @@ impl Scenario {
         }
         for (key, family) in sessions {
             self.settle(key, family).await;
+        }
+        // Every token request and every wait is over by then.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for running in running.iter().filter(|running| !world.is_dead(running.owner)) {
+            let flying = running.engine.refreshes_under_way();
+            if flying > 0 && !dealt.ahead {
+                let what = format!("{flying} on engine {}", running.owner);
+                world.broken("every flight lands", what);
+            }
         }
     }
 
@@ -546,12 +627,12 @@ impl Scenario {
     ) {
         let now = || running.engine.clock().now();
         match answer {
-            Ok((fresh, outcome)) => {
+            Ok((fresh, _)) => {
                 let over_since =
                     fresh.session().tokens().expires_at.filter(|expires_at| now() >= *expires_at + SLACK);
-                if let (Some(over_since), RefreshOutcome::Kept { .. } | RefreshOutcome::NotNeeded) =
-                    (over_since, outcome)
-                {
+                // An answer that took so long that its token is over is all that there is.
+                let is_new = fresh.session().tokens().obtained_at >= asked_at;
+                if let (Some(over_since), false) = (over_since, is_new) {
                     let what = format!("over since {over_since:?}, on engine {}", running.owner);
                     self.world.broken("nobody gets a token that is over", what);
                 }
