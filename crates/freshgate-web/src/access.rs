@@ -71,7 +71,7 @@ impl Condition {
         match self {
             Self::Email { addresses, domains } => {
                 let Some(email) = claims.get("email").and_then(Value::as_str) else { return false };
-                (unverified_email || is_verified(claims))
+                (unverified_email || is_email_verified(claims))
                     && (addresses.iter().any(|address| address.eq_ignore_ascii_case(email))
                         || domain_of(email)
                             .is_some_and(|theirs| domains.iter().any(|one| one.eq_ignore_ascii_case(theirs))))
@@ -98,7 +98,7 @@ impl Condition {
 
 /// Whether the provider has seen that the user reads mail sent to `email` (OpenID Connect Core section 5.1). Some write it
 /// as a text.
-pub(crate) fn is_verified(claims: &Claims) -> bool {
+pub fn is_email_verified(claims: &Claims) -> bool {
     match claims.get("email_verified") {
         Some(Value::Bool(verified)) => *verified,
         Some(Value::String(text)) => text == "true",
@@ -149,13 +149,15 @@ struct GuardedPath {
     reading: Vec<u8>,
     /// The longest of the other paths that cover this one.
     parent: Option<usize>,
-    /// The conditions of each of its rules.
+    /// The conditions of each of its rules. None: everybody may enter.
     rules: Vec<Vec<Condition>>,
 }
 
 impl Access {
+    /// `open` are paths that everybody may enter where no rule is about the same path or a longer one.
     pub(crate) fn new(
         rules: Vec<AccessRule>,
+        open: Vec<String>,
         unverified_email: bool,
         origin: &Url,
         base_path: &str,
@@ -169,6 +171,16 @@ impl Access {
             match paths.iter_mut().find(|known| known.reading == reading) {
                 Some(known) => known.rules.push(conditions),
                 None => paths.push(GuardedPath { literal, reading, parent: None, rules: vec![conditions] }),
+            }
+        }
+        // Where no rule is, nothing has to be opened.
+        let open = if paths.is_empty() { Vec::new() } else { open };
+        for path in open {
+            let Some((literal, reading)) = read_rule_path(&path, origin, base_path) else {
+                return Err(GateConfigError::NotARulePath(path));
+            };
+            if !paths.iter().any(|known| known.reading == reading) {
+                paths.push(GuardedPath { literal, reading, parent: None, rules: Vec::new() });
             }
         }
         paths.sort_by_key(|path| std::cmp::Reverse(path.reading.len()));
@@ -221,7 +233,7 @@ impl Permit {
 
     /// Whether there is a rule, so that a user must be signed in.
     pub(crate) fn is_for_users(&self) -> bool {
-        self.0.is_some()
+        self.0.as_ref().is_some_and(|covered| covered.paths().any(|path| !path.rules.is_empty()))
     }
 
     /// Whether the session's user may still be where this was issued, by the claims of now. Where no rule is, everyone may.
@@ -235,19 +247,26 @@ impl Permit {
 
     /// The path whose rules do not let the user in.
     pub(crate) fn refusing_path(&self, claims: &Claims) -> Option<Cow<'_, str>> {
-        let Covered { access, nearest, surest } = self.0.as_ref()?;
-        let mut next = Some(*nearest);
-        while let Some(at) = next {
-            let path = access.paths.get(at)?;
-            let meets = |rule: &Vec<Condition>| {
-                rule.iter().all(|condition| condition.is_met(claims, access.unverified_email))
-            };
-            if !path.rules.iter().any(meets) {
-                return Some(if path.literal.is_empty() { "/".into() } else { Cow::from(&path.literal) });
-            }
-            next = if Some(at) == *surest { None } else { path.parent };
-        }
-        None
+        let covered = self.0.as_ref()?;
+        let meets = |rule: &Vec<Condition>| {
+            rule.iter().all(|condition| condition.is_met(claims, covered.access.unverified_email))
+        };
+        let refusing =
+            covered.paths().find(|path| !path.rules.is_empty() && !path.rules.iter().any(meets))?;
+        Some(if refusing.literal.is_empty() { "/".into() } else { Cow::from(&refusing.literal) })
+    }
+}
+
+impl Covered {
+    /// The paths whose rules must all let a user in.
+    fn paths(&self) -> impl Iterator<Item = &GuardedPath> {
+        let mut next = Some(self.nearest);
+        std::iter::from_fn(move || {
+            let at = next?;
+            let path = self.access.paths.get(at)?;
+            next = if Some(at) == self.surest { None } else { path.parent };
+            Some(path)
+        })
     }
 }
 

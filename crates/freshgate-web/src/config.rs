@@ -31,6 +31,9 @@ pub struct GateConfig {
     pub require_login: bool,
     /// Which of the signed-in users reach which paths of it; all of them, where no rule is.
     pub access: Vec<AccessRule>,
+    /// Paths that everybody reaches with all that is below them, although a rule for a shorter path asks for a login: the
+    /// same as for rules goes for how they are written. A rule for the same path or a longer one counts.
+    pub open_paths: Vec<String>,
     /// Whether rules on e-mail addresses take an address that the provider does not call verified.
     pub unverified_email: bool,
     /// How many logins one browser may have under way; more push out the oldest.
@@ -41,6 +44,11 @@ pub struct GateConfig {
     pub public_paths: Vec<String>,
     /// How proxies ask whether a request may pass, if they do: `/auth/verify` is then a route of ours.
     pub forward_auth: Option<ForwardAuth>,
+    /// Paths below `base_path` at which apps live that look for the gate's routes below their own path, as Streamlit does:
+    /// with `/reports`, `/reports/auth/login` is answered as `/auth/login` is, and leads back to `/reports/`.
+    pub mounts: Vec<String>,
+    /// The path below `base_path` at which users start, and to which a logout leads: `/` unless no app is there.
+    pub start: String,
     /// Further origins whose pages are this app's own and may open WebSockets.
     pub other_origins: Vec<Url>,
     /// The key of Streamlit's signed provider names (its `cookie_secret`), if they are to be understood.
@@ -57,11 +65,14 @@ impl GateConfig {
             default_provider: "default".to_owned(),
             require_login: false,
             access: Vec::new(),
+            open_paths: Vec::new(),
             unverified_email: false,
             logins_in_flight: cookies::FLOWS_KEPT,
             rate_limits: RateLimits::default(),
             public_paths: Vec::new(),
             forward_auth: None,
+            mounts: Vec::new(),
+            start: "/".to_owned(),
             other_origins: Vec::new(),
             provider_token_key: None,
         }
@@ -106,6 +117,9 @@ pub(crate) struct Site {
     base_path: String,
     callback_path: String,
     public_paths: Vec<String>,
+    /// With the base path, the longest first.
+    mounts: Vec<String>,
+    start: String,
 }
 
 impl Site {
@@ -123,12 +137,29 @@ impl Site {
         let callback_path = callback_path.unwrap_or_else(|| format!("{base_path}/oauth2callback"));
         let public_paths = config.public_paths.iter().map(|path| format!("{base_path}{path}"));
         let public_paths: Vec<String> = public_paths.collect();
-        if let Some(bad) =
-            std::iter::once(&callback_path).chain(&public_paths).find(|path| !is_path(&public_origin, path))
-        {
+        let mut mounts: Vec<String> = config
+            .mounts
+            .iter()
+            .map(|path| format!("{base_path}{path}"))
+            .filter(|path| *path != base_path)
+            .collect();
+        mounts.sort_by_key(|path| std::cmp::Reverse(path.len()));
+        let start = format!("{base_path}{}", config.start);
+        let ends_badly = |path: &&String| path.ends_with('/');
+        if let Some(bad) = mounts.iter().find(ends_badly) {
             return Err(GateConfigError::NotAPath(bad.clone()));
         }
-        let access = Access::new(config.access, config.unverified_email, &public_origin, &base_path)?;
+        let all = [&callback_path, &start].into_iter().chain(&public_paths).chain(&mounts);
+        if let Some(bad) = all.into_iter().find(|path| !is_path(&public_origin, path)) {
+            return Err(GateConfigError::NotAPath(bad.clone()));
+        }
+        let access = Access::new(
+            config.access,
+            config.open_paths,
+            config.unverified_email,
+            &public_origin,
+            &base_path,
+        )?;
         let mut redirect_uri = public_origin.clone();
         redirect_uri.set_path(&callback_path);
         let site = Self {
@@ -143,6 +174,8 @@ impl Site {
             base_path,
             callback_path,
             public_paths,
+            mounts,
+            start,
         };
         match site.route(&site.callback_path) {
             Route::Ours(Ours::Callback) => Ok(site),
@@ -156,6 +189,8 @@ impl Site {
         let below_base = path.strip_prefix(self.base_path.as_str());
         let is_there = |ours: &Ours| *ours != Ours::Verify || self.forward_auth.is_some();
         if let Some(ours) = below_base.and_then(Ours::of_path).filter(is_there) {
+            Route::Ours(ours)
+        } else if let Some(ours) = self.mount_of(path).and_then(|mount| Ours::of_path(&path[mount.len()..]).filter(is_there)) {
             Route::Ours(ours)
         } else if path == self.callback_path {
             Route::Ours(Ours::Callback)
@@ -188,9 +223,21 @@ impl Site {
         self.permit(route, &start).is_ok_and(|permit| self.needs_login(route, &permit))
     }
 
-    /// The app's start.
+    /// Where users start.
     pub(crate) fn start(&self) -> String {
-        format!("{}/", self.base_path)
+        self.start.clone()
+    }
+
+    /// Where users of the app start that a path belongs to, as far as is known here.
+    pub(crate) fn start_of(&self, path: &str) -> String {
+        self.mount_of(path).map_or_else(|| self.start(), |mount| format!("{mount}/"))
+    }
+
+    /// The nearest app above a path, of those that look for our routes below their own.
+    fn mount_of(&self, path: &str) -> Option<&str> {
+        let is_above =
+            |mount: &&String| path.strip_prefix(mount.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        self.mounts.iter().find(is_above).map(String::as_str)
     }
 
     /// The path of a route of ours.
@@ -239,6 +286,27 @@ mod tests {
         let site = Site::new(GateConfig { base_path: "/app".into(), callback_path, ..config() }).unwrap();
         assert_eq!(site.redirect_uri.as_str(), "https://app.example/signed-in");
         assert_eq!(site.route("/signed-in"), Route::Ours(Ours::Callback));
+    }
+
+    #[test]
+    fn routes_are_found_below_the_apps_that_look_for_them_there() {
+        let mounts = vec!["/reports".to_owned(), "/reports/old".to_owned(), String::new()];
+        let start = "/reports/".to_owned();
+        let site = Site::new(GateConfig { base_path: "/apps".into(), mounts, start, ..config() }).unwrap();
+        for (path, expected, start) in [
+            ("/apps/auth/login", Route::Ours(Ours::Login), "/apps/reports/"),
+            ("/apps/reports/auth/login", Route::Ours(Ours::Login), "/apps/reports/"),
+            ("/apps/reports/old/auth/logout", Route::Ours(Ours::Logout), "/apps/reports/old/"),
+            ("/apps/reports/x/auth/logout", Route::Protected, "/apps/reports/"),
+            ("/apps/reportsx/auth/login", Route::Protected, "/apps/reports/"),
+            // One address alone is registered at the provider.
+            ("/apps/reports/oauth2callback", Route::Protected, "/apps/reports/"),
+            ("/reports/auth/login", Route::Protected, "/apps/reports/"),
+        ] {
+            assert_eq!((site.route(path), site.start_of(path).as_str()), (expected, start), "{path}");
+        }
+        let bad = Site::new(GateConfig { mounts: vec!["/reports/".into()], ..config() }).unwrap_err();
+        assert_eq!(bad, GateConfigError::NotAPath("/reports/".into()));
     }
 
     #[test]

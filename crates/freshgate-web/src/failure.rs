@@ -138,6 +138,11 @@ impl Failure {
         failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Only a login helps: a page that is asked for leads to it at once and comes back. Anything else is told the failure.
+    pub fn leading_to_login(self) -> Self {
+        self.offering(WayOn::Login)
+    }
+
     pub(crate) fn offering(mut self, way_on: WayOn) -> Self {
         self.0.way_on = way_on;
         self

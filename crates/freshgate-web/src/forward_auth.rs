@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::{
-    access::is_verified,
+    access::is_email_verified,
     arrival::Arrival,
     failure::Failure,
     guard,
@@ -175,7 +175,7 @@ fn asked(original: &Parts) -> Asked {
 fn identity(claims: Option<&Claims>, unverified_email: bool) -> Answer {
     let text =
         |name: &str| claims.and_then(|claims| claims.get(name)).and_then(Value::as_str).unwrap_or_default();
-    let email_counts = unverified_email || claims.is_some_and(is_verified);
+    let email_counts = unverified_email || claims.is_some_and(is_email_verified);
     let groups = match claims.and_then(|claims| claims.get("groups")) {
         Some(Value::Array(groups)) => {
             // One with a comma in its name would be taken for two.

@@ -52,7 +52,7 @@ mod respond;
 mod route;
 mod routes;
 
-pub use access::{AccessRule, Condition, Permit};
+pub use access::{AccessRule, Condition, Permit, is_email_verified};
 pub use admitted::{Admitted, Visitor};
 pub use app::{AppGate, AppGateBuilder, AppGateError, AppLayer, AppService, Ended, ProviderProblem, User};
 #[cfg(feature = "axum")]

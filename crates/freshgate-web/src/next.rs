@@ -24,6 +24,11 @@ impl Site {
         Next(self.start())
     }
 
+    /// The start of the app that a path belongs to.
+    pub(crate) fn next_start_of(&self, path: &str) -> Next {
+        Next(self.start_of(path))
+    }
+
     /// Takes where a request asks to go next. `None` for whatever leaves this app, or might in some browser, or is a
     /// route of ours: who signs in must not be signed out by it.
     pub(crate) fn next(&self, text: &str) -> Option<Next> {

@@ -23,7 +23,7 @@ fn rule(path: &str, conditions: &[Condition]) -> AccessRule {
 }
 
 fn access_below(base_path: &str, rules: Vec<AccessRule>) -> Arc<Access> {
-    Arc::new(Access::new(rules, false, &origin(), base_path).unwrap())
+    Arc::new(Access::new(rules, Vec::new(), false, &origin(), base_path).unwrap())
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_rules_path_is_written_as_people_write_it() {
         "", "admin", "//", "//admin", "/a//b", "/a;b", "/a?b", "/a#b", "/a\\b", "/..", "/a/./b", "/a/../b",
         "/a*", "/*", "/%61", "/a%2fb", "/a.", "/a /b", "/a\u{0}",
     ] {
-        let error = Access::new(vec![rule(path, &[])], false, &origin(), "").unwrap_err();
+        let error = Access::new(vec![rule(path, &[])], Vec::new(), false, &origin(), "").unwrap_err();
         assert_eq!(error, GateConfigError::NotARulePath(path.to_owned()), "{path}");
     }
 }
@@ -344,7 +344,7 @@ fn a_rule_that_nobody_could_meet_is_refused() {
     let of = |addresses: &[&str], domains: &[&str]| {
         let list = |list: &[&str]| list.iter().map(ToString::to_string).collect();
         let condition = Condition::Email { addresses: list(addresses), domains: list(domains) };
-        Access::new(vec![rule("/", &[condition])], false, &origin(), "").map(drop)
+        Access::new(vec![rule("/", &[condition])], Vec::new(), false, &origin(), "").map(drop)
     };
     assert_eq!(of(&["ada@example.com"], &["example.com", "localhost"]), Ok(()));
     for bad in
@@ -479,4 +479,36 @@ mod readers {
             let _ = nested().permit(&path);
         }
     }
+}
+
+/// `/` is for users, `/reports` for everybody, `/reports/board` for the board.
+#[test]
+fn open_paths_open_no_more_than_they_say() {
+    let rules = vec![rule("/", &[]), rule("/reports/board", &[group("board")]), rule("/Team", &[])];
+    let open = ["/reports", "/team"].map(str::to_owned).to_vec();
+    let access = Arc::new(Access::new(rules, open, false, &origin(), "").unwrap());
+    for (path, is_for_users) in [
+        ("/", true),
+        ("/reports", false),
+        ("/reports/2026", false),
+        ("/reports/board", true),
+        ("/reports/board/1", true),
+        ("/reportsx", true),
+        // A rule for the same path counts, however it is spelt.
+        ("/team", true),
+        // Programs may read these as open or not: they are not, if they are read at all.
+        ("/Reports", true),
+        ("/%72eports", true),
+        ("//reports", true),
+        ("/reports/%62oard", true),
+    ] {
+        let guarded = access.permit(path).is_ok_and(|permit| permit.is_for_users());
+        let refused = access.permit(path).is_err();
+        assert_eq!(guarded || refused, is_for_users, "{path}");
+    }
+    assert!(access.permit("/reports/2026").unwrap().is_met_by(&claims(json!({"sub": "ada"}))));
+    assert!(access.permit("/reports/..;/x").is_err(), "where rules are, ambiguous paths are not read");
+    // Without a rule there is nothing to open.
+    let access = Access::new(vec![], vec!["/reports".into()], false, &origin(), "").unwrap();
+    assert!(!Arc::new(access).permit("/reports/../x").unwrap().is_for_users());
 }

@@ -105,7 +105,7 @@ impl Routes {
         let login = LoginRequest {
             provider,
             redirect_uri: self.site.redirect_uri.clone(),
-            next: next.unwrap_or_else(|| self.site.next_start()).as_str().to_owned(),
+            next: next.unwrap_or_else(|| self.site.next_start_of(request.uri.path())).as_str().to_owned(),
             parameters,
         };
         let started = self
