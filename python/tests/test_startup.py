@@ -182,7 +182,8 @@ def test_without_a_gate(gate: FakeGate, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "freshgate: this is the part that runs inside an app behind the gate. "
-        "Start the app with: freshgate run app.py\n"
+        "Start the app with: freshgate run app.py. "
+        "Behind freshgate serve, name the app's secret_file in FRESHGATE_UPSTREAM_SECRET_FILE\n"
     )
 
 
@@ -394,8 +395,34 @@ def test_every_problem_of_the_environment_is_said_at_once() -> None:
         _environment.take(variables)
     assert str(caught.value) == (
         "FRESHGATE_SESSION_API is neither unix:/path nor http://127.0.0.1:PORT; FRESHGATE_UPSTREAM_SECRET is not set; "
-        "FRESHGATE_GATE_PID is not the number of a process. The gate sets these: start the app with freshgate run"
+        "FRESHGATE_GATE_PID is not the number of a process. freshgate run sets these itself; behind freshgate serve, "
+        "FRESHGATE_UPSTREAM_SECRET_FILE names the app's secret_file"
     )
+
+
+def test_an_app_that_runs_by_itself_needs_its_secret_file_alone(tmp_path: Path) -> None:
+    file = tmp_path / "reports.secret"
+    file.write_text(f"{SECRET}\n")
+    variables = {"FRESHGATE_UPSTREAM_SECRET_FILE": str(file)}
+    taken = _environment.take(variables)
+    assert variables == {}
+    assert taken.gate is None
+    assert vars(taken.api)["_secret"] == SECRET
+    assert vars(taken.api)["_unix_path"] == "/run/freshgate/session-api.sock"
+    elsewhere = {"FRESHGATE_UPSTREAM_SECRET_FILE": str(file), "FRESHGATE_SESSION_API": "http://127.0.0.1:8503"}
+    assert vars(_environment.take(elsewhere).api)["_port"] == 8503
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "FRESHGATE_UPSTREAM_SECRET_FILE cannot be read"), ("\n", "names an empty file"), ("a b", "is malformed")],
+)
+def test_a_secret_file_that_is_no_good(text: str | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "reports.secret"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(_environment.BadEnvironment, match=said):
+        _environment.take({"FRESHGATE_UPSTREAM_SECRET_FILE": str(file)})
 
 
 @pytest.mark.parametrize(

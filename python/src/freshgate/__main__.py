@@ -1,4 +1,7 @@
-"""`python -m freshgate app.py [STREAMLIT ARGS]`: `streamlit run`, behind the gate. The gate starts it."""
+"""`python -m freshgate app.py [STREAMLIT ARGS]`: `streamlit run`, behind the gate.
+
+`freshgate run` starts it. Behind `freshgate serve` people do, with the variables that `_environment` reads.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +158,8 @@ def _install() -> None:
         environment = _environment.take(os.environ)
     except _environment.BadEnvironment as problem:
         raise CannotStart(str(problem)) from None
-    _gate_watch.watch(environment.gate)
+    if environment.gate is not None:
+        _gate_watch.watch(environment.gate)
     sessions = _session.Sessions(environment.api)
     _identity.Identity(sessions, environment.providers, environment.signed_out).install()
     _events.Follower(sessions).start()
