@@ -2,7 +2,7 @@
 //!
 //! `bench_gate LISTEN UPSTREAM COOKIE`: both as ADDR:PORT; the session's cookie is written to the file COOKIE.
 
-use std::{env, error::Error, fs, path::PathBuf, sync::Arc};
+use std::{env, error::Error, fs, path::PathBuf};
 
 use bytes::Bytes;
 use freshgate::{
@@ -13,9 +13,10 @@ use freshgate::{
 };
 use freshgate_devidp::{DevProvider, Scripting};
 use freshgate_gateway::{
-    cli::{Common, Dev},
-    config::{self, Environment},
-    gate::{self, GateParts},
+    cli::{AppOptions, Common, Dev},
+    config::{self, Environment, Framework, Upstream},
+    gate::{self, GateParts, SessionApiListener},
+    session_api::UpstreamSecrets,
 };
 use freshgate_oidc::{AuthorizationParameters, CallbackParameters, Secret};
 use http::{HeaderMap, Method, header};
@@ -26,7 +27,7 @@ use url::Url;
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let listen = arguments.next().ok_or("where to listen?")?;
-    let upstream = arguments.next().ok_or("where is the app?")?.parse()?;
+    let upstream = arguments.next().ok_or("where is the app?")?;
     let cookie_file = PathBuf::from(arguments.next().ok_or("where to write the cookie?")?);
 
     let folder = tempfile::tempdir()?;
@@ -40,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         grace: None,
         users: Vec::new(),
         provider_listen: Some("127.0.0.1:0".to_owned()),
-        streamlit: Vec::new(),
+        app_options: AppOptions::default(),
     };
     let (dev, _) = config::load_dev(&dev, &Environment::new(folder.path().to_owned(), None, []))
         .map_err(|report| format!("{report:?}"))?;
@@ -58,11 +59,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let private = UnixListener::bind(folder.path().join("session-api.sock"))?;
     let public = gate::bind(config.listen, "LISTEN").await?;
-    let upstream_secret = Arc::new(SystemEntropy.token());
-    let gate = GateParts { engine, config, upstream_secret, operator: None }.open(
+    let upstreams = vec![Upstream { framework: Framework::Streamlit, ..Upstream::new(upstream) }];
+    let upstream_secrets = UpstreamSecrets::new([SystemEntropy.token()]);
+    let gate = GateParts { engine, config, upstreams, upstream_secrets, operator: None }.open(
         public,
-        private,
-        upstream,
+        Some(SessionApiListener::Unix(private)),
         std::future::ready(()),
     )?;
     tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?.recv().await;

@@ -3,76 +3,33 @@
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, io, net::SocketAddr, process::ExitCode};
 
 use freshgate::clock::{Entropy, SystemEntropy};
 use freshgate_devidp::{DevProvider, DevProviderError, RunningProvider, StateFileError};
-use tokio::{
-    net::{TcpListener, UnixListener},
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::net::{TcpListener, UnixListener};
 use url::Url;
 
 use crate::{
-    config::{AppConfig, Config, DevConfig, EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, StartupProblem},
-    gate::{self, GateParts},
+    config::{AppConfig, DevConfig, Framework, RunConfig, StartupProblem, Upstream},
+    gate::{self, GateParts, SessionApiListener},
+    not_started::NotStarted,
     open_files,
     operator::OperatorListener,
+    session_api::UpstreamSecrets,
+    signals::Signals,
     streamlit::{Launch, LaunchError, ModuleDirectory, ModuleError, Python},
 };
 
-/// What keeps the program from starting, all of it.
-#[derive(Debug, Default)]
-pub struct NotStarted(Vec<StartupProblem>);
-
-impl From<StartupProblem> for NotStarted {
-    fn from(problem: StartupProblem) -> Self {
-        Self(vec![problem])
-    }
-}
-
-impl From<Vec<StartupProblem>> for NotStarted {
-    fn from(problems: Vec<StartupProblem>) -> Self {
-        Self(problems)
-    }
-}
-
-impl NotStarted {
-    /// Tells the user; the exit code says that something must be mended.
-    pub fn report(&self) -> ExitCode {
-        anstream::eprint!("{}", self.render(Look::Coloured));
-        ExitCode::from(EXIT_BAD_CONFIGURATION)
-    }
-
-    fn render(&self, look: Look) -> String {
-        self.0.iter().map(|problem| problem.render(look)).collect::<Vec<_>>().join("\n")
-    }
-
-    /// The value, or its problems as well: what comes of one cause in several places is told once.
-    fn keep<T>(&mut self, result: Result<T, impl Into<Self>>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(problems) => {
-                for problem in problems.into().0 {
-                    if !self.0.contains(&problem) {
-                        self.0.push(problem);
-                    }
-                }
-                None
-            }
-        }
-    }
-}
-
 /// Runs an app behind the gate until it ends, or until we are told to stop. Yields the exit code.
-pub async fn run(mut config: Config) -> Result<ExitCode, NotStarted> {
+pub async fn run(mut config: RunConfig) -> Result<ExitCode, NotStarted> {
     let signals = Signals::listen()?;
     let mut problems = NotStarted::default();
-    let public = problems.keep(listen(config.listen).await).map(|(listener, address)| {
-        config.bound_to(address);
+    let public = problems.keep(listen(config.gate.listen).await).map(|(listener, address)| {
+        config.gate.bound_to(address);
         listener
     });
-    serve(config, public, problems, signals).await
+    stage(config, public, problems, signals).await
 }
 
 /// The same with the development provider, which stops with them.
@@ -102,7 +59,8 @@ pub async fn dev(mut config: DevConfig) -> Result<ExitCode, NotStarted> {
                 }
                 None => gate.providers.clear(),
             }
-            serve(gate, public, problems, signals).await
+            let app = config.app.clone();
+            stage(RunConfig { gate, app }, public, problems, signals).await
         }
         None => {
             problems.keep(Stage::set(&config.app).await);
@@ -133,7 +91,8 @@ async fn start_provider(config: &DevConfig) -> Result<RunningProvider, StartupPr
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartupProblem> {
+/// Binds the address for browsers, and says which that is.
+pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartupProblem> {
     let listener = gate::bind(address, "--listen").await?;
     let address = listener.local_addr().map_err(|error| gate::bind_problem(address, "--listen", &error))?;
     Ok((listener, address))
@@ -157,7 +116,7 @@ impl Stage {
             problems.keep(python.check_streamlit(module).await.map_err(|error| launch_problem(&error)));
         }
         match (python, module, private) {
-            (Some(python), Some(module), Some(private)) if problems.0.is_empty() => {
+            (Some(python), Some(module), Some(private)) if problems.is_empty() => {
                 Ok(Self { python, module, private })
             }
             _ => Err(problems),
@@ -165,12 +124,13 @@ impl Stage {
     }
 }
 
-async fn serve(
-    config: Config,
+async fn stage(
+    config: RunConfig,
     public: Option<TcpListener>,
     mut problems: NotStarted,
     mut signals: Signals,
 ) -> Result<ExitCode, NotStarted> {
+    let RunConfig { gate: config, app } = config;
     open_files::allow(config.limits.connections);
     let store = problems.keep(gate::open_store(&config));
     let operator = match config.operator_listen {
@@ -181,28 +141,28 @@ async fn serve(
     let providers = problems.keep(gate::providers(&config));
     let asking = gate::ask_providers(providers.as_deref().unwrap_or_default(), config.public.redirect_uri());
     let (stage, asked) = tokio::select! {
-        both = async { tokio::join!(Stage::set(&config.app), asking) } => both,
+        both = async { tokio::join!(Stage::set(&app), asking) } => both,
         () = signals.told_to_stop() => return Ok(ExitCode::SUCCESS),
     };
     let stage = problems.keep(stage);
     problems.keep(asked);
     let (Some(public), Some(store), Some(keyring), Some(providers), Some(stage), true) =
-        (public, store, keyring, providers, stage, problems.0.is_empty())
+        (public, store, keyring, providers, stage, problems.is_empty())
     else {
         return Err(problems);
     };
     let engine = gate::engine(&config, store, keyring, providers);
     let Stage { python, module, private } = stage;
-    let upstream_secret = Arc::new(SystemEntropy.token());
+    let upstream_secret = SystemEntropy.token();
 
     let start = config.public.start();
-    let arguments = streamlit_arguments(&config);
+    let arguments = streamlit_arguments(&app);
     let providers: Vec<&str> =
         config.providers.iter().map(|configured| configured.provider.name.as_str()).collect();
     let mut streamlit = Launch {
         python: &python,
         module: &module,
-        app: &config.app.script,
+        app: &app.script,
         arguments: &arguments,
         upstream_secret: &upstream_secret,
         providers: &providers,
@@ -216,14 +176,22 @@ async fn serve(
     }
     .start()
     .map_err(|error| launch_problem(&error))?;
-    let upstream = streamlit.address();
+    let upstreams = vec![Upstream {
+        framework: Framework::Streamlit,
+        identity_headers: app.trusted_user_headers,
+        ..Upstream::new(streamlit.address().to_string())
+    }];
     let ready = streamlit.ready();
     let announced = async move {
         ready.await;
         announce(&start);
     };
-    let gate =
-        GateParts { engine, config, upstream_secret, operator }.open(public, private, upstream, announced)?;
+    let upstream_secrets = UpstreamSecrets::new([upstream_secret]);
+    let gate = GateParts { engine, config, upstreams, upstream_secrets, operator }.open(
+        public,
+        Some(SessionApiListener::Unix(private)),
+        announced,
+    )?;
 
     let death = tokio::select! {
         death = streamlit.died() => Some(death),
@@ -259,13 +227,13 @@ fn announce(start: &Url) {
     eprintln!("\n  Open {start} in your browser. Ctrl-C stops.\n");
 }
 
-fn streamlit_arguments(config: &Config) -> Vec<OsString> {
-    let files = config.app.secrets_files.iter().map(|path| {
+fn streamlit_arguments(app: &AppConfig) -> Vec<OsString> {
+    let files = app.secrets_files.iter().map(|path| {
         let mut argument = OsString::from("--secrets.files=");
         argument.push(path);
         argument
     });
-    files.chain(config.app.arguments.iter().map(OsString::from)).collect()
+    files.chain(app.arguments.iter().map(OsString::from)).collect()
 }
 
 fn find_python(app: &AppConfig) -> Result<Python, StartupProblem> {
@@ -311,35 +279,5 @@ fn launch_problem(error: &LaunchError) -> StartupProblem {
         LaunchError::NoPort(_) => problem
             .at("127.0.0.1")
             .mend("programs on this machine hold every port: close some, or allow more (net.ipv4.ip_local_port_range)"),
-    }
-}
-
-/// Ctrl-C, SIGTERM and SIGHUP: from the start on, so that none is missed while the parts come up.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, StartupProblem> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                StartupProblem::new("signals cannot be listened for").because(&error).mend(MORE_RESOURCES)
-            })
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn told_to_stop(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
     }
 }

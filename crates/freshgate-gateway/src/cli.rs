@@ -41,6 +41,12 @@ pub enum Command {
     /// rotate, so that what happens after two hours in production happens here within minutes. It is for your own machine
     /// only: it asks for no password.
     Dev(Dev),
+    /// Stands in front of any apps, which run by themselves.
+    ///
+    /// freshgate.toml says where the apps are, by path, and what each is told of its users; one login is for all of them.
+    /// `[auth]` may stand there too, or in a secrets.toml that `--secrets` names. On SIGHUP the file is read again: apps and
+    /// access rules change without a connection being dropped. On SIGTERM the gate lets requests finish and stops.
+    Serve(Serve),
     /// Asks the provider and says what will and what won't work.
     ///
     /// It reads the configuration as `run` does, asks each provider, looks at this machine and at the gate that may be
@@ -337,13 +343,49 @@ pub struct Run {
     #[arg(value_name = "APP.PY", value_hint = ValueHint::FilePath)]
     pub app: PathBuf,
 
-    /// The flags that `run` and `dev` share.
+    /// The flags that `run`, `dev` and `serve` share.
     #[command(flatten)]
     pub common: Common,
 
-    /// Arguments for Streamlit, as after `streamlit run app.py`.
-    #[arg(last = true, value_name = "STREAMLIT ARGS")]
-    pub streamlit: Vec<String>,
+    /// The flags that are about Streamlit.
+    #[command(flatten)]
+    pub app_options: AppOptions,
+}
+
+/// The arguments of `freshgate serve`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  One login for a Streamlit app at /reports and any other web app at /wiki, with this freshgate.toml:
+      [auth]
+      redirect_uri = \"https://apps.example.com/oauth2callback\"
+      # …
+
+      [[upstream]]
+      path = \"/reports\"
+      address = \"http://127.0.0.1:8601\"
+      app = \"streamlit\"
+
+      [[upstream]]
+      path = \"/wiki\"
+      address = \"http://127.0.0.1:9000\"
+      hand_off = [\"headers\", \"bearer\"]
+
+      freshgate serve
+
+  Read freshgate.toml again:
+      kill -HUP PID")]
+pub struct Serve {
+    /// The flags that `run`, `dev` and `serve` share.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Where apps ask about their sessions: `unix:PATH`, or a loopback address and port.
+    ///
+    /// [default: unix:/run/freshgate/session-api.sock, if an app has a `secret_file`]
+    /// [env: FRESHGATE_SESSION_API]
+    #[arg(long, value_name = "ADDRESS")]
+    pub session_api: Option<String>,
 }
 
 /// The arguments of `freshgate check`.
@@ -392,9 +434,9 @@ pub struct Check {
     #[command(flatten)]
     pub common: Common,
 
-    /// Arguments for Streamlit, as for `run`.
-    #[arg(last = true, value_name = "STREAMLIT ARGS")]
-    pub streamlit: Vec<String>,
+    /// The flags that are about Streamlit.
+    #[command(flatten)]
+    pub app_options: AppOptions,
 }
 
 /// The arguments of `freshgate dev`.
@@ -414,7 +456,7 @@ pub struct Dev {
     #[arg(value_name = "APP.PY", value_hint = ValueHint::FilePath)]
     pub app: Option<PathBuf>,
 
-    /// The flags that `run` and `dev` share.
+    /// The flags that `run`, `dev` and `serve` share.
     #[command(flatten)]
     pub common: Common,
 
@@ -453,12 +495,34 @@ pub struct Dev {
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Development provider")]
     pub provider_listen: Option<String>,
 
+    /// The flags that are about Streamlit.
+    #[command(flatten)]
+    pub app_options: AppOptions,
+}
+
+/// The flags that are about the Streamlit that the gate starts.
+#[derive(Args, Default)]
+pub struct AppOptions {
+    /// The Python interpreter that has Streamlit.
+    ///
+    /// [default: the one of the active environment]
+    /// [env: FRESHGATE_PYTHON]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    pub python: Option<PathBuf>,
+
     /// Arguments for Streamlit, as after `streamlit run app.py`.
     #[arg(last = true, value_name = "STREAMLIT ARGS")]
     pub streamlit: Vec<String>,
 }
 
-/// The flags that `run` and `dev` share.
+impl AppOptions {
+    /// Those of them that are flags, by name.
+    pub(crate) fn flags(&self) -> Vec<(&'static str, PathBuf)> {
+        self.python.iter().map(|path| ("python", path.clone())).collect()
+    }
+}
+
+/// The flags that `run`, `dev` and `serve` share.
 #[derive(Args, Default)]
 pub struct Common {
     /// Where browsers reach the gate.
@@ -508,7 +572,7 @@ pub struct Common {
 
     /// The file with Streamlit's secrets, `[auth]` among them.
     ///
-    /// [default: where Streamlit looks, such as .streamlit/secrets.toml]
+    /// [default: where Streamlit looks, such as .streamlit/secrets.toml; with serve: nowhere]
     /// [env: FRESHGATE_SECRETS]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub secrets: Option<PathBuf>,
@@ -519,13 +583,6 @@ pub struct Common {
     /// [env: FRESHGATE_CONFIG]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-
-    /// The Python interpreter that has Streamlit.
-    ///
-    /// [default: the one of the active environment]
-    /// [env: FRESHGATE_PYTHON]
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
-    pub python: Option<PathBuf>,
 
     /// What is logged: error, warn, info, debug or trace, or a filter such as info,freshgate=debug.
     ///
@@ -568,6 +625,7 @@ mod tests {
         insta::assert_snapshot!("help", help_of(&[]));
         insta::assert_snapshot!("help_run", help_of(&["run"]));
         insta::assert_snapshot!("help_dev", help_of(&["dev"]));
+        insta::assert_snapshot!("help_serve", help_of(&["serve"]));
         insta::assert_snapshot!("help_check", help_of(&["check"]));
         insta::assert_snapshot!("help_sessions", help_of(&["sessions"]));
         insta::assert_snapshot!("help_sessions_list", help_of(&["sessions", "list"]));
@@ -582,7 +640,7 @@ mod tests {
 
     #[test]
     fn every_flag_names_its_variable() {
-        for name in ["run", "dev"] {
+        for name in ["run", "dev", "serve"] {
             let mut command = Cli::command();
             let command = command.find_subcommand_mut(name).expect("the command exists");
             for flag in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
@@ -610,7 +668,7 @@ mod tests {
             panic!("the arguments are good")
         };
         assert_eq!(run.common.listen.as_deref(), Some("127.0.0.1:9000"));
-        assert_eq!(run.streamlit, ["--server.baseUrlPath", "reports", "--", "--own-flag"]);
+        assert_eq!(run.app_options.streamlit, ["--server.baseUrlPath", "reports", "--", "--own-flag"]);
     }
 
     #[test]

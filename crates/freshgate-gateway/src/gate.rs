@@ -1,9 +1,21 @@
 //! The one place where the parts are put together: store, engine, guard, reverse proxy, session API.
 
 #[cfg(test)]
+mod serve_tests;
+#[cfg(test)]
 mod tests;
 
-use std::{future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use freshgate::{
     Engine,
@@ -14,21 +26,28 @@ use freshgate::{
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
 use freshgate_oidc::{ClientCredential, MetadataError, Secret};
-use freshgate_web::{Gate, GateConfig, GateLayer};
+use freshgate_web::{Gate, GateBody, GateConfig, GateLayer};
 use futures_util::future::join_all;
-use http::uri::Scheme;
+use http::{Request, Response, uri::Scheme};
+use hyper::body::Incoming;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Layer;
+use tower::{Layer, Service};
 use url::Url;
 
 use crate::{
-    config::{Config, ConfiguredProvider, MORE_RESOURCES, StartupProblem, StoreLocation},
+    config::{
+        Config, ConfiguredProvider, Framework, MORE_RESOURCES, StartupProblem, StoreLocation, Upstream,
+        as_sent,
+    },
     keys,
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
-    session_api::SessionApi,
-    upstream::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels, close_sockets_of_ended_sessions},
+    session_api::{SessionApi, UpstreamSecrets},
+    upstream::{
+        Entrant, HandOff, ProxyOptions, ResponseBody, ReverseProxy, StillOpen, Tunnels, UpstreamOptions,
+        close_sockets_of_ended_sessions,
+    },
 };
 
 /// How long requests may take to finish when the gate stops.
@@ -258,15 +277,28 @@ pub struct GateParts {
     pub engine: Engine,
     /// What it was told.
     pub config: Config,
-    /// By what the app proves itself to the session API.
-    pub upstream_secret: Arc<Secret>,
+    /// The apps behind it.
+    pub upstreams: Vec<Upstream>,
+    /// By what they prove themselves to the session API.
+    pub upstream_secrets: UpstreamSecrets,
     /// Where operators ask, if they want to.
     pub operator: Option<OperatorListener>,
+}
+
+/// Where apps ask about their sessions: on this machine alone.
+pub enum SessionApiListener {
+    /// On a unix socket.
+    Unix(UnixListener),
+    /// On a loopback address.
+    Tcp(TcpListener),
 }
 
 /// The tasks of an open gate.
 pub struct OpenGate {
     engine: Engine,
+    tunnels: Tunnels,
+    upstream_secrets: UpstreamSecrets,
+    front: Front,
     listener: tokio::task::JoinHandle<()>,
     tasks: TaskTracker,
     finish: CancellationToken,
@@ -274,30 +306,19 @@ pub struct OpenGate {
 }
 
 impl GateParts {
-    /// Opens the gate in front of the app at `upstream`: browsers on `public`, the app itself on `private`.
+    /// Opens the gate in front of its apps: browsers on `public`, the apps themselves on `private`.
     ///
-    /// The app can ask at once. Browsers that connect before the app is `ready` wait until it is.
+    /// Apps can ask at once. Browsers that connect before the apps are `ready` wait until they are.
     pub fn open(
         self,
         public: TcpListener,
-        private: UnixListener,
-        upstream: SocketAddr,
+        private: Option<SessionApiListener>,
         ready: impl Future<Output = ()> + Send + 'static,
     ) -> Result<OpenGate, StartupProblem> {
-        let Self { engine, config, upstream_secret, operator } = self;
-        let scheme = if config.public.is_https() { Scheme::HTTPS } else { Scheme::HTTP };
+        let Self { engine, config, upstreams, upstream_secrets, operator } = self;
         let tunnels = Tunnels::of(engine.clone());
-        let proxy = ReverseProxy::new(
-            ProxyOptions {
-                sockets_per_session: config.limits.sockets_per_session,
-                identity_headers: config.app.trusted_user_headers.clone(),
-                host: config.public.host(),
-                ..ProxyOptions::new(upstream, scheme)
-            },
-            tunnels.clone(),
-            StoredSessions(engine.clone()),
-        );
-        let service = guard(&engine, &config)?.layer(proxy);
+        let front = Front::new(guarded_proxy(&engine, &tunnels, &config, &upstreams)?);
+        let service = front.clone();
         let (proxies, tls) = (config.proxies.clone(), config.tls.clone());
         let limits = ListenerLimits {
             connections: config.limits.connections,
@@ -325,24 +346,44 @@ impl GateParts {
                 }
             }
         });
-        let login_path = format!("{}/auth/login", config.public.base_path());
-        let api = SessionApi {
-            engine: engine.clone(),
-            upstream_secret,
-            expose_tokens: config.exposed_tokens,
-            login_path,
-        };
-        tasks.spawn(serve_session_api(private, api, stop.clone()));
-        tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels, stop.clone()));
+        if let Some(private) = private {
+            let api = SessionApi {
+                engine: engine.clone(),
+                upstream_secrets: upstream_secrets.clone(),
+                expose_tokens: config.exposed_tokens,
+                login_path: format!("{}/auth/login", config.public.base_path()),
+            };
+            tasks.spawn(serve_session_api(private, api, stop.clone()));
+        }
+        tasks.spawn(close_sockets_of_ended_sessions(engine.clone(), tunnels.clone(), stop.clone()));
         tasks.spawn(keys::watch(engine.keyring().clone(), stop.clone()));
         if let Some(tls) = config.tls {
             tasks.spawn(tls.watch(stop.clone()));
         }
-        Ok(OpenGate { engine, listener, tasks, finish, stop })
+        Ok(OpenGate { engine, tunnels, upstream_secrets, front, listener, tasks, finish, stop })
     }
 }
 
 impl OpenGate {
+    /// Serves by this configuration from now on, as far as it is about the apps, who may enter and what one client may
+    /// ask: the rest of it was settled at the start. Requests under way go on as they began, and no connection is dropped.
+    /// Sockets of signed-in users are closed if the rules for them may have changed: their pages connect again.
+    pub fn reload(
+        &self,
+        config: &Config,
+        upstreams: &[Upstream],
+        secrets: Vec<Secret>,
+        rules_changed: bool,
+    ) -> Result<(), StartupProblem> {
+        let proxy = guarded_proxy(&self.engine, &self.tunnels, config, upstreams)?;
+        self.upstream_secrets.replace_by(secrets);
+        self.front.replace_by(proxy);
+        if rules_changed {
+            self.tunnels.close_of_users();
+        }
+        Ok(())
+    }
+
     /// Stops in order: no new requests, those under way end, then the refreshes under way, then the rest.
     pub async fn close(self) {
         self.finish.cancel();
@@ -356,7 +397,48 @@ impl OpenGate {
     }
 }
 
-fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> {
+/// The guard in front of the reverse proxy.
+pub type GuardedProxy = Gate<ReverseProxy>;
+
+fn guarded_proxy(
+    engine: &Engine,
+    tunnels: &Tunnels,
+    config: &Config,
+    upstreams: &[Upstream],
+) -> Result<GuardedProxy, StartupProblem> {
+    let scheme = if config.public.is_https() { Scheme::HTTPS } else { Scheme::HTTP };
+    let options = ProxyOptions {
+        sockets_per_session: config.limits.sockets_per_session,
+        host: config.public.host(),
+        ..ProxyOptions::new(scheme)
+    };
+    let guard = guard(engine, config, upstreams)?;
+    let upstreams = upstreams.iter().map(|upstream| upstream_options(engine, config, upstream)).collect();
+    Ok(guard.layer(ReverseProxy::new(options, upstreams, tunnels.clone(), StoredSessions(engine.clone()))))
+}
+
+fn upstream_options(engine: &Engine, config: &Config, upstream: &Upstream) -> UpstreamOptions {
+    let told = upstream.told;
+    UpstreamOptions {
+        path: match upstream.path.as_str() {
+            "" => String::new(),
+            path => as_sent(&format!("{}{path}", config.public.base_path())),
+        },
+        strip_path: upstream.strip_path,
+        hand_off: (told.headers || told.bearer).then(|| HandOff {
+            engine: engine.clone(),
+            headers: told.headers,
+            bearer: told.bearer,
+            unverified_email: config.access.unverified_email,
+        }),
+        identity_headers: upstream.identity_headers.clone(),
+        connect_timeout: upstream.connect_timeout,
+        answer_timeout: upstream.answer_timeout,
+        ..UpstreamOptions::new(upstream.address.as_str())
+    }
+}
+
+fn guard(engine: &Engine, config: &Config, upstreams: &[Upstream]) -> Result<GateLayer, StartupProblem> {
     let default_provider =
         config.providers.first().map(|first| first.provider.name.clone()).unwrap_or_default();
     let mut gate = GateConfig::new(config.public.origin());
@@ -366,10 +448,23 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
     gate.rate_limits = config.limits.rates;
     gate.require_login = config.access.require_login;
     gate.access.clone_from(&config.access.rules);
+    gate.open_paths.clone_from(&config.access.open_paths);
     gate.unverified_email = config.access.unverified_email;
     gate.forward_auth = config.access.forward_auth;
-    gate.public_paths = PUBLIC_PATHS.map(str::to_owned).to_vec();
     gate.provider_token_key = Some(config.cookie_secret.clone());
+    for upstream in upstreams {
+        let path = as_sent(&upstream.path);
+        if upstream.framework == Framework::Streamlit {
+            gate.public_paths.extend(PUBLIC_PATHS.map(|public| format!("{path}{public}")));
+            gate.mounts.push(path.clone());
+        }
+        gate.public_paths.extend(upstream.public_paths.iter().map(|public| format!("{path}{public}")));
+    }
+    if let (Some(first), true) =
+        (upstreams.first(), upstreams.iter().all(|upstream| !upstream.path.is_empty()))
+    {
+        gate.start = format!("{}/", as_sent(&first.path));
+    }
     GateLayer::new(engine.clone(), gate).map_err(|error| {
         StartupProblem::new("the public address cannot be served")
             .at("redirect_uri")
@@ -382,15 +477,51 @@ fn guard(engine: &Engine, config: &Config) -> Result<GateLayer, StartupProblem> 
 /// the app for broken.
 const PUBLIC_PATHS: [&str; 2] = ["/_stcore/health", "/_stcore/host-config"];
 
-/// The guard in front of the reverse proxy.
-pub type GuardedProxy = Gate<ReverseProxy>;
+/// What serves browsers: the guarded proxy of this moment, which a reload replaces. Clones are one.
+#[derive(Clone)]
+struct Front(Arc<RwLock<GuardedProxy>>);
 
-async fn serve_session_api(listener: UnixListener, api: SessionApi, stop: CancellationToken) {
-    let ending = stop.clone();
-    let serve = axum::serve(listener, api.into_router()).with_graceful_shutdown(ending.cancelled_owned());
+impl Front {
+    fn new(proxy: GuardedProxy) -> Self {
+        Self(Arc::new(RwLock::new(proxy)))
+    }
+
+    fn replace_by(&self, proxy: GuardedProxy) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = proxy;
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<GateBody<ResponseBody>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let proxy = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move { Ok(proxy.serve(request).await) })
+    }
+}
+
+async fn serve_session_api(listener: SessionApiListener, api: SessionApi, stop: CancellationToken) {
+    let router = api.into_router();
+    let ending = stop.clone().cancelled_owned();
+    let serving = async {
+        match listener {
+            SessionApiListener::Unix(listener) => {
+                axum::serve(listener, router).with_graceful_shutdown(ending).await
+            }
+            SessionApiListener::Tcp(listener) => {
+                axum::serve(listener, router).with_graceful_shutdown(ending).await
+            }
+        }
+    };
     // Streams of events never end by themselves: once the gate stops nobody waits for them.
     tokio::select! {
-        served = serve.into_future() => {
+        served = serving => {
             if let Err(error) = served {
                 tracing::error!(error = &error as &dyn std::error::Error, "the session API ended");
             }

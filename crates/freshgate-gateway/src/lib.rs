@@ -10,11 +10,14 @@ pub mod gate;
 pub mod keys;
 pub mod listener;
 pub mod logging;
+pub mod not_started;
 pub mod open_files;
 pub mod operator;
 mod progress;
+pub mod serve;
 pub mod session_api;
 pub mod sessions;
+mod signals;
 pub mod streamlit;
 #[cfg(test)]
 mod test_gate;

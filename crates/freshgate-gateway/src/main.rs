@@ -7,7 +7,9 @@ use freshgate_gateway::{
     app, check,
     cli::{Cli, Command},
     config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, MORE_RESOURCES, Report, StartupProblem},
-    keys, logging, sessions,
+    keys, logging,
+    not_started::NotStarted,
+    serve, sessions,
 };
 
 fn main() -> ExitCode {
@@ -22,18 +24,24 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Run(run) => match config::load_run(&run, &environment) {
-            Ok((config, notes)) => go(&notes, &config.log.clone(), app::run(config)),
+            Ok((config, notes)) => go(&notes, &config.gate.log.clone(), app::run(config)),
             Err(report) => refused(&report),
         },
         Command::Dev(dev) => match config::load_dev(&dev, &environment) {
             Ok((config, notes)) => go(&notes, &config.log.clone(), app::dev(config)),
             Err(report) => refused(&report),
         },
+        Command::Serve(serve) => match config::load_serve(&serve, &environment) {
+            Ok((config, notes)) => {
+                go(&notes, &config.gate.log.clone(), serve::serve(&serve, &environment, config))
+            }
+            Err(report) => refused(&report),
+        },
         Command::Check(check) => match config::load_check(&check, &environment) {
             Ok((config, notes)) => {
                 notes.print();
                 if check.common.log.is_some() {
-                    logging::start(&config.log);
+                    logging::start(&config.gate.log);
                 }
                 check::run(&check, config, &notes)
             }
@@ -56,11 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn go(
-    notes: &Report,
-    log: &LogConfig,
-    work: impl Future<Output = Result<ExitCode, app::NotStarted>>,
-) -> ExitCode {
+fn go(notes: &Report, log: &LogConfig, work: impl Future<Output = Result<ExitCode, NotStarted>>) -> ExitCode {
     notes.print();
     logging::start(log);
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -77,5 +81,5 @@ fn refused(report: &Report) -> ExitCode {
 }
 
 fn not_started(problem: StartupProblem) -> ExitCode {
-    app::NotStarted::from(problem).report()
+    NotStarted::from(problem).report()
 }

@@ -8,7 +8,11 @@ mod posted_tests;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -59,12 +63,34 @@ pub const SESSION_HEADER: &str = "freshgate-session";
 pub struct SessionApi {
     /// The engine.
     pub engine: Engine,
-    /// By what the app proves itself.
-    pub upstream_secret: Arc<Secret>,
+    /// By what apps prove themselves.
+    pub upstream_secrets: UpstreamSecrets,
     /// Which tokens the app may see.
     pub expose_tokens: ExposedTokens,
     /// The path of the public login route.
     pub login_path: String,
+}
+
+/// By what each app behind the gate proves itself. Cheap to clone; clones are one.
+#[derive(Clone, Debug)]
+pub struct UpstreamSecrets(Arc<RwLock<Vec<Secret>>>);
+
+impl UpstreamSecrets {
+    /// These and no others.
+    pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        Self(Arc::new(RwLock::new(secrets.into_iter().collect())))
+    }
+
+    /// From now on these and no others.
+    pub(crate) fn replace_by(&self, secrets: Vec<Secret>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    /// Whether it is one of them. Each is looked at, so that the time tells nothing of which.
+    fn know(&self, offered: &Secret) -> bool {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().fold(false, |known, secret| known | (secret == offered))
+    }
 }
 
 impl SessionApi {
@@ -134,14 +160,14 @@ impl SessionApi {
     }
 }
 
-/// Lets in who knows the upstream's secret.
+/// Lets in who knows an upstream's secret.
 async fn authorize(State(api): State<SessionApi>, request: axum::extract::Request, next: Next) -> Response {
     let offered = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
         .map(Secret::new);
-    if offered.as_ref() == Some(&*api.upstream_secret) {
+    if offered.is_some_and(|offered| api.upstream_secrets.know(&offered)) {
         next.run(request).await
     } else {
         let message = "the upstream secret is missing or wrong";

@@ -7,12 +7,12 @@ use clap::Parser as _;
 use freshgate::{
     Engine,
     clock::{Clock, SystemClock, SystemEntropy},
-    engine::{EngineParts, LoginRequest, LoginStarted},
+    engine::{EngineParts, LoginCompleted, LoginRequest, LoginStarted},
     provider::{Connection, HttpTransport, Provider, ProviderRequest, Transport, TransportOptions},
     session::{OpenSession, SessionKey},
     store::{SqliteStore, Store},
 };
-use freshgate_devidp::{DevProvider, RunningProvider};
+use freshgate_devidp::{DevProvider, RunningProvider, Scripting};
 use freshgate_oidc::{AuthorizationParameters, CallbackParameters};
 use tempfile::TempDir;
 use url::Url;
@@ -62,6 +62,31 @@ impl TestGate {
         session
     }
 
+    /// The same, with the id that the browser has in its cookie.
+    pub(crate) async fn sign_in_with_cookie(&mut self, user: &str) -> (String, OpenSession) {
+        let started = self.begin_login(user).await;
+        let completed = self.finish_login(&started, user).await;
+        self.note_tokens(&completed.session);
+        (completed.id.as_secret().expose().to_owned(), completed.session)
+    }
+
+    /// Has the provider refuse the user's refresh tokens from now on.
+    pub(crate) async fn revoke_at_provider(&self, user: &str) {
+        let request = ProviderRequest {
+            method: http::Method::POST,
+            url: Url::parse(&format!("{}/_script/revoke", self.provider.issuer())).unwrap(),
+            headers: http::HeaderMap::from_iter([(
+                http::header::CONTENT_TYPE,
+                http::HeaderValue::from_static("application/json"),
+            )]),
+            body: serde_json::json!({ "sub": user }).to_string().into(),
+            answer_limit: 1 << 20,
+            connection: Connection::Kept,
+        };
+        let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
+        assert!(transport.send(request).await.unwrap().status.is_success());
+    }
+
     pub(crate) async fn begin_login(&self, user: &str) -> LoginStarted {
         let request = LoginRequest {
             provider: "default".into(),
@@ -73,10 +98,14 @@ impl TestGate {
     }
 
     pub(crate) async fn complete_login(&self, started: &LoginStarted, user: &str) -> OpenSession {
+        self.finish_login(started, user).await.session
+    }
+
+    async fn finish_login(&self, started: &LoginStarted, user: &str) -> LoginCompleted {
         let callback = choose(started.authorize.expose(), user).await;
         let callback = CallbackParameters::parse(callback.query().unwrap()).unwrap();
         let sealed = Some(started.sealed_flow.expose());
-        self.engine.complete_login(&callback, sealed).await.unwrap().session
+        self.engine.complete_login(&callback, sealed).await.unwrap()
     }
 
     pub(crate) async fn refresh(&mut self, key: SessionKey) {
@@ -102,7 +131,9 @@ impl TestGate {
 
 async fn start_provider(dev: &Dev, environment: &Environment) -> (Config, RunningProvider) {
     let (dev, _) = config::load_dev(dev, environment).unwrap_or_else(|report| panic!("{report:?}"));
-    let provider = DevProvider::bind(dev.provider(&SystemEntropy).unwrap()).await.unwrap();
+    let mut provider = dev.provider(&SystemEntropy).unwrap();
+    provider.scripting = Scripting::On;
+    let provider = DevProvider::bind(provider).await.unwrap();
     (dev.gate(provider.issuer(), &SystemEntropy).unwrap(), provider)
 }
 

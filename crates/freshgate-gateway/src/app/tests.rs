@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use super::*;
+use crate::config::Look;
 
 /// The problem as people read it, with names that are another each time replaced.
 #[track_caller]
@@ -101,16 +102,4 @@ async fn the_development_provider_cannot_start() {
     fs::remove_dir_all(folder.path().join(".freshgate")).unwrap();
     fs::write(folder.path().join(".freshgate"), "").unwrap();
     insta::assert_snapshot!("dev_folder_is_a_file", problem(config("127.0.0.1:0")).await);
-}
-
-#[test]
-fn one_cause_is_told_once() {
-    let mut problems = NotStarted::default();
-    let problem = |what: &str| Err::<(), _>(StartupProblem::new(what).mend("mend it"));
-    for what in ["the first", "the second", "the first"] {
-        assert!(problems.keep(problem(what)).is_none());
-    }
-    assert_eq!(problems.keep(Ok::<_, StartupProblem>(1)), Some(1));
-    let text = "error: the first\n |\n = help: mend it\n\nerror: the second\n |\n = help: mend it\n";
-    assert_eq!(problems.render(Look::Plain), text);
 }

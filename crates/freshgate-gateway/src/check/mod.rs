@@ -40,10 +40,10 @@ use self::{
     judge::{Addresses, Site},
 };
 use crate::{
-    app::NotStarted,
     cli::Check,
-    config::{Config, ConfiguredProvider, Look, MORE_RESOURCES, Report, Severity, StartupProblem},
+    config::{ConfiguredProvider, Look, MORE_RESOURCES, Report, RunConfig, Severity, StartupProblem},
     gate,
+    not_started::NotStarted,
     progress::Progress,
 };
 
@@ -51,7 +51,7 @@ use crate::{
 const EXIT_PROBLEMS: u8 = 1;
 
 /// Checks, tells, and yields the exit code: 0 without problems, 1 with some, 2 if the check could not begin.
-pub fn run(command: &Check, config: Config, notes: &Report) -> ExitCode {
+pub fn run(command: &Check, config: RunConfig, notes: &Report) -> ExitCode {
     let refused = |problems| NotStarted::from(problems).report();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -101,7 +101,7 @@ impl Person for Terminal {
 
 struct Checking<'a> {
     command: &'a Check,
-    config: Config,
+    config: RunConfig,
     asker: Asker,
 }
 
@@ -113,14 +113,14 @@ impl Checking<'_> {
     ) -> Result<Outcome, Vec<StartupProblem>> {
         // Sealed with a secret of its own and in memory: nothing of this is a session of the gate.
         let keyring = Keyring::from_secret(&SystemEntropy.token());
-        let providers = gate::providers(&self.config)?;
+        let providers = gate::providers(&self.config.gate)?;
         let wanted = self.wanted_provider().map_err(|problem| vec![problem])?;
-        let engine = gate::engine(&self.config, Arc::new(MemoryStore::new()), keyring, providers);
-        let site = Site::of(&self.config.public);
+        let engine = gate::engine(&self.config.gate, Arc::new(MemoryStore::new()), keyring, providers);
+        let site = Site::of(&self.config.gate.public);
         let mut outcome = Outcome::default();
         let findings = self.gate(notes).await.map_err(|problem| vec![problem])?;
         outcome.sections.push(Section { about: About::Gate, findings });
-        for configured in self.config.providers.clone() {
+        for configured in self.config.gate.providers.clone() {
             let config = &configured.provider;
             let Some(provider) = engine.providers().find(|provider| provider.name() == config.name) else {
                 continue;
@@ -147,7 +147,7 @@ impl Checking<'_> {
     /// The name of the provider to sign in with.
     fn wanted_provider(&self) -> Result<Option<String>, StartupProblem> {
         let names: Vec<&str> =
-            self.config.providers.iter().map(|configured| configured.provider.name.as_str()).collect();
+            self.config.gate.providers.iter().map(|configured| configured.provider.name.as_str()).collect();
         let Some(wanted) = self.command.provider.as_deref() else {
             return Ok(names.first().map(|name| (*name).to_owned()));
         };
@@ -164,7 +164,7 @@ impl Checking<'_> {
 
     /// The gate and the machine that it runs on.
     async fn gate(&mut self, notes: &Report) -> Result<Vec<Finding>, StartupProblem> {
-        let Self { config, asker, .. } = self;
+        let Self { config: RunConfig { gate: config, app }, asker, .. } = self;
         let start = config.public.start();
         let as_anybody = transport(&TransportOptions::default(), "default")?;
         // What is on this machine is reached by no detour.
@@ -192,7 +192,7 @@ impl Checking<'_> {
         let store = ask::store(asker, config);
         findings.push(judge::store(&store));
         findings.push(judge::seal(&ask::seal(asker, config, &store).await));
-        findings.push(judge::python(&ask::python(asker, config.app.python.as_deref()).await));
+        findings.push(judge::python(&ask::python(asker, app.python.as_deref()).await));
         Ok(findings)
     }
 
@@ -205,7 +205,7 @@ impl Checking<'_> {
         site: &Site,
         person: &mut dyn Person,
     ) -> Vec<Finding> {
-        let listener = match gate::bind(self.config.listen, "--listen").await {
+        let listener = match gate::bind(self.config.gate.listen, "--listen").await {
             Ok(listener) => listener,
             Err(problem) => {
                 return vec![

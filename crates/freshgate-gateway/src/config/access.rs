@@ -19,6 +19,8 @@ pub struct Access {
     pub require_login: bool,
     /// Which of them reach which paths.
     pub rules: Vec<AccessRule>,
+    /// Which paths everybody reaches all the same.
+    pub open_paths: Vec<String>,
     /// Whether an e-mail address counts that the provider does not call verified.
     pub unverified_email: bool,
     /// How proxies ask whether a request may pass, if they do.
@@ -51,6 +53,7 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Access {
     let mut access = Access {
         require_login: asks_for_something.is_some(),
         rules: Vec::new(),
+        open_paths: Vec::new(),
         unverified_email: unverified.and_then(|given| given.yes_or_no(report)).unwrap_or(false),
         forward_auth: forward_auth(sources, report),
     };

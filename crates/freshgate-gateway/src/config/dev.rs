@@ -12,7 +12,7 @@ use freshgate::{
     session::SessionPolicy,
 };
 use freshgate_devidp::{DevClient, DevProviderConfig, DevUser, Rotation};
-use freshgate_oidc::{ClientCredential, ExpectedIssuer, Issuer};
+use freshgate_oidc::{ClientCredential, ExpectedIssuer, Issuer, Secret};
 use url::Url;
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     environment::Environment,
     keys, listen,
     provider::DEFAULT_CLOCK_LEEWAY,
+    python,
     report::{Report, StartupProblem},
     run,
     setting::{
@@ -93,9 +94,11 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
         ("provider-listen", dev.provider_listen.clone()),
         ("user", (!dev.users.is_empty()).then(|| dev.users.join(","))),
     ];
-    let flags = flags.into_iter().filter_map(|(name, text)| Some((name, PathBuf::from(text?)))).collect();
+    let flags = flags.into_iter().filter_map(|(name, text)| Some((name, PathBuf::from(text?))));
+    let flags = flags.chain(dev.app_options.flags()).collect();
     let sources = sources(&dev.common, flags, environment, report);
-    let streamlit = streamlit_options::read(&dev.streamlit, script_folder, environment, report);
+    run::warn_of_settings_of_serve(&sources, report);
+    let streamlit = streamlit_options::read(&dev.app_options.streamlit, script_folder, environment, report);
     let basics = basics(&sources, &streamlit, report);
     loopback_only(&sources, basics.listen, streamlit.address.as_ref(), report);
     let tell_secrets =
@@ -122,7 +125,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
         app: AppConfig {
             script: script.clone(),
             arguments: streamlit.arguments_behind_the_gate(!tell_secrets.is_empty()),
-            python: basics.python,
+            python: python(&sources, report),
             trusted_user_headers: streamlit.trusted_user_headers.clone(),
             secrets_files: tell_secrets,
         },
@@ -208,7 +211,7 @@ impl DevConfig {
     /// If `.freshgate/dev/` cannot be written.
     pub fn provider(&self, entropy: &dyn Entropy) -> Result<DevProviderConfig, StartupProblem> {
         let folder = self.prepare_folder()?;
-        let secret = state_folder::kept_secret(&folder.join("client-secret"), entropy)?;
+        let secret = kept_secret(&folder.join("client-secret"), entropy)?;
         let mut client = DevClient::confidential(CLIENT_ID, secret, self.public.redirect_uri().as_str());
         client.post_logout_redirect_uris =
             vec![self.public.redirect_uri().to_string(), self.public.start().to_string()];
@@ -240,7 +243,7 @@ impl DevConfig {
                         "choose another loopback address for it, such as `--provider-listen 127.0.0.1:8520`",
                     )
             })?;
-        let secret = state_folder::kept_secret(&folder.join("client-secret"), entropy)?;
+        let secret = kept_secret(&folder.join("client-secret"), entropy)?;
         let secret = ClientCredential::Secret(secret);
         let provider = ProviderConfig {
             issuer: ExpectedIssuer::Exactly(Issuer::new(issuer)),
@@ -257,14 +260,13 @@ impl DevConfig {
             public: self.public.clone(),
             store: self.store.clone(),
             session: self.session.clone(),
-            cookie_secret: state_folder::kept_secret(&folder.join("cookie-secret"), entropy)?,
+            cookie_secret: kept_secret(&folder.join("cookie-secret"), entropy)?,
             keys: self.keys.clone(),
             providers: vec![ConfiguredProvider { provider, transport: TransportOptions::default() }],
             exposed_tokens: ExposedTokens { id: true, access: true },
             access: self.access.clone(),
             limits: self.limits,
             log: self.log.clone(),
-            app: self.app.clone(),
             state_folder: self.state_folder.clone(),
         })
     }
@@ -274,4 +276,13 @@ impl DevConfig {
         state_folder::prepare(&self.state_folder, &folder)?;
         Ok(folder)
     }
+}
+
+fn kept_secret(file: &Path, entropy: &dyn Entropy) -> Result<Secret, StartupProblem> {
+    state_folder::kept_secret(file, entropy).map_err(|error| {
+        StartupProblem::new("cannot keep a secret of the development provider")
+            .at(file.display().to_string())
+            .because(&error)
+            .mend("make the file readable, or delete it: a new one is made")
+    })
 }

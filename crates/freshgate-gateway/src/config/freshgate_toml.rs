@@ -6,6 +6,7 @@ use super::{
     environment::Environment,
     item::{Entry, Table},
     report::{Problem, Report},
+    secrets,
     setting::{Given, SETTINGS},
     suggest,
     toml_file::{self, NoTomlFile},
@@ -54,8 +55,12 @@ fn is_key(path: &[&str]) -> bool {
 }
 
 fn may_show(path: &[&str]) -> bool {
-    // Rules and the claims in them have keys of their own.
-    (is_key(path) && path != ["keys", "former_cookie_secrets"]) || path.first() == Some(&"access")
+    match path.first() {
+        Some(&"auth") => secrets::may_show(path),
+        // Rules and the claims in them have keys of their own, and so have apps.
+        Some(&("access" | "upstream")) => true,
+        _ => is_key(path) && path != ["keys", "former_cookie_secrets"],
+    }
 }
 
 /// Whether keys go on below this path.
@@ -67,7 +72,8 @@ fn is_table(path: &[&str]) -> bool {
 }
 
 fn check_keys(table: &Table, prefix: &str, report: &mut Report) {
-    for entry in &table.entries {
+    // `[auth]` is read with that of Streamlit's secrets.
+    for entry in table.entries.iter().filter(|entry| !(prefix.is_empty() && entry.key == secrets::AUTH)) {
         let dotted = if prefix.is_empty() { entry.key.clone() } else { format!("{prefix}.{}", entry.key) };
         // Keys are counted by their dots: one with a dot in it is no key of ours.
         let path: Vec<&str> = dotted.split('.').collect();
@@ -87,9 +93,10 @@ fn check_keys(table: &Table, prefix: &str, report: &mut Report) {
 
 fn unknown(entry: &Entry, dotted: &str) -> Problem {
     let problem = Problem::error(format!("there is no setting `{dotted}`")).at(&entry.key_place, "unknown");
-    if OF_STREAMLIT.contains(&entry.key.as_str()) || dotted == "auth" {
-        return problem
-            .help("write it into .streamlit/secrets.toml, below `[auth]`, or set its FRESHGATE_* variable");
+    if OF_STREAMLIT.contains(&entry.key.as_str()) {
+        return problem.help(
+            "write it below `[auth]`, here or in .streamlit/secrets.toml, or set its FRESHGATE_* variable",
+        );
     }
     let table = dotted.rsplit_once('.').map_or("", |(table, _)| table);
     let here = keys().filter_map(|key| match table {

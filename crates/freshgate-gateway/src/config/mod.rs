@@ -24,6 +24,8 @@ mod redact;
 mod report;
 mod run;
 mod secrets;
+mod serve;
+mod session_api;
 mod sessions;
 mod setting;
 mod source;
@@ -35,6 +37,7 @@ mod suggest;
 mod tests;
 mod tls;
 mod toml_file;
+mod upstream;
 
 use std::{
     net::SocketAddr,
@@ -58,13 +61,18 @@ pub use provider::ConfiguredProvider;
 pub use public_address::PublicAddress;
 pub(crate) use public_address::is_this_machine;
 pub use report::{EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, Problem, Report, Severity, StartupProblem};
-pub use run::{load_check, load_run};
+pub use run::{RunConfig, load_check, load_run};
+pub use serve::{ServeConfig, load_serve};
+pub use session_api::SessionApiAddress;
 pub use sessions::{SessionsConfig, load_sessions};
 pub use setting::{SETTINGS, Setting};
 pub use source::Place;
+pub(crate) use state_folder::kept_secret;
 pub use store_location::StoreLocation;
+pub(crate) use upstream::as_sent;
+pub use upstream::{Framework, Told, Upstream};
 
-/// Everything that the gate is told, checked.
+/// Everything that the gate is told, checked; but for the apps behind it.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the gate listens for browsers.
@@ -95,8 +103,6 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub log: LogConfig,
-    /// The app.
-    pub app: AppConfig,
     state_folder: PathBuf,
 }
 
@@ -134,7 +140,7 @@ impl Config {
     }
 }
 
-/// What `run` and `dev` have in common, read.
+/// What `run`, `dev` and `serve` have in common, read.
 struct Basics {
     listen: SocketAddr,
     listen_given: Option<setting::Given>,
@@ -146,7 +152,6 @@ struct Basics {
     access: Access,
     limits: Limits,
     log: LogConfig,
-    python: Option<PathBuf>,
 }
 
 /// The flags that were given, and what freshgate.toml says.
@@ -166,7 +171,6 @@ fn sources<'a>(
     let paths = [
         ("secrets", &common.secrets),
         ("config", &common.config),
-        ("python", &common.python),
         ("tls-certificate", &common.tls_certificate),
         ("tls-key", &common.tls_key),
     ];
@@ -207,8 +211,12 @@ fn basics(
         access: access::read(sources, report),
         limits: limits::read(sources, report),
         log: log::read(sources, report),
-        python: sources.find(setting::PYTHON, report).and_then(|given| given.path(report)),
     }
+}
+
+/// The interpreter that has Streamlit, if one is named.
+fn python(sources: &setting::Sources<'_>, report: &mut Report) -> Option<PathBuf> {
+    sources.find(setting::PYTHON, report).and_then(|given| given.path(report))
 }
 
 /// A variable that is almost one of ours was meant to be one.

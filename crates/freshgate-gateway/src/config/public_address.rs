@@ -87,11 +87,12 @@ pub(super) struct Listening<'a> {
     pub(super) tls: Option<&'a Given>,
 }
 
-/// Reads `redirect_uri`, and holds it against where the gate listens, where Streamlit lives and `public_url`.
+/// Reads `redirect_uri`, and holds it against where the gate listens, where Streamlit lives and `public_url`. Without a base
+/// path, what is before `/oauth2callback` is it.
 pub(super) fn read(
     given: &Given,
     listening: &Listening<'_>,
-    base_path: &BasePath,
+    base_path: Option<&BasePath>,
     public_url: Option<&Given>,
     report: &mut Report,
 ) -> Option<PublicAddress> {
@@ -107,6 +108,15 @@ pub(super) fn read(
     let redirect_uri = parse(given, &text.replace(PORT, &listening.address.port().to_string()), report)?;
     let problems_before = report.count(super::Severity::Error);
     check_scheme(given, &redirect_uri, listening, report);
+    let of_redirect_uri;
+    let base_path = match base_path {
+        Some(base_path) => base_path,
+        None => {
+            let path = redirect_uri.path();
+            of_redirect_uri = BasePath::of(path.strip_suffix(CALLBACK).unwrap_or_default());
+            &of_redirect_uri
+        }
+    };
     check_path(given, &redirect_uri, base_path, report);
     match public_url {
         Some(public_url) => check_public_url(given, &redirect_uri, base_path, public_url, report),

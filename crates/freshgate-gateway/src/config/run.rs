@@ -15,11 +15,13 @@ use super::{
     keys, listen,
     provider::Overrides,
     public_address::{self, Listening},
+    python,
     report::{Problem, Report},
     secrets::{self, Locations},
     setting::{
         ABSOLUTE_LIFETIME, ACTIVE_FOR, CLIENT_KEY_FILE, ENDED_KEPT, Given, IDLE_TIMEOUT, LISTEN,
-        MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD, SECRETS, Shown, Sources, Written, variable,
+        MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD, SECRETS, SESSION_API, Shown, Sources, UPSTREAM, Written,
+        variable,
     },
     sources, state_folder,
     store_location::StoreLocation,
@@ -27,36 +29,48 @@ use super::{
     suggest,
 };
 
+/// What `freshgate run` was told, checked.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// The gate.
+    pub gate: Config,
+    /// The app behind it.
+    pub app: AppConfig,
+}
+
 /// Reads the configuration of `freshgate run`.
 ///
 /// With the configuration comes a report of warnings and notes, which may be empty.
 ///
 /// # Errors
 /// A report of everything that is wrong; nothing was changed or started.
-pub fn load_run(run: &crate::cli::Run, environment: &Environment) -> Result<(Config, Report), Report> {
-    load(Some(&run.app), &run.common, &run.streamlit, environment)
+pub fn load_run(run: &crate::cli::Run, environment: &Environment) -> Result<(RunConfig, Report), Report> {
+    load(Some(&run.app), &run.common, &run.app_options, environment)
 }
 
 /// Reads the same for `freshgate check`. Without an app the current folder is where it would be.
 ///
 /// # Errors
 /// As [`load_run`].
-pub fn load_check(check: &crate::cli::Check, environment: &Environment) -> Result<(Config, Report), Report> {
-    load(check.app.as_deref(), &check.common, &check.streamlit, environment)
+pub fn load_check(
+    check: &crate::cli::Check,
+    environment: &Environment,
+) -> Result<(RunConfig, Report), Report> {
+    load(check.app.as_deref(), &check.common, &check.app_options, environment)
 }
 
 fn load(
     app: Option<&Path>,
     common: &crate::cli::Common,
-    streamlit_arguments: &[String],
+    options: &crate::cli::AppOptions,
     environment: &Environment,
-) -> Result<(Config, Report), Report> {
+) -> Result<(RunConfig, Report), Report> {
     let mut report = Report::default();
     let script = match app {
         Some(app) => script(app, environment, &mut report),
         None => environment.absolute(Path::new("streamlit_app.py")),
     };
-    let config = read(script, common, streamlit_arguments, environment, &mut report);
+    let config = read(script, common, options, environment, &mut report);
     match config {
         Some(config) if !report.has_errors() => Ok((config, report)),
         _ => Err(report),
@@ -66,17 +80,18 @@ fn load(
 fn read(
     script: PathBuf,
     common: &crate::cli::Common,
-    streamlit_arguments: &[String],
+    options: &crate::cli::AppOptions,
     environment: &Environment,
     report: &mut Report,
-) -> Option<Config> {
+) -> Option<RunConfig> {
     let script_folder = script.parent().unwrap_or(environment.current_folder()).to_owned();
-    let sources = sources(common, Vec::new(), environment, report);
-    let streamlit = streamlit_options::read(streamlit_arguments, &script_folder, environment, report);
+    let sources = sources(common, options.flags(), environment, report);
+    warn_of_settings_of_serve(&sources, report);
+    let streamlit = streamlit_options::read(&options.streamlit, &script_folder, environment, report);
     let basics = basics(&sources, &streamlit, report);
 
     let secrets_files = secrets_files(&sources, &streamlit, &script_folder, environment, report);
-    let secrets = secrets::read(&secrets_files, environment, report);
+    let secrets = secrets::read(&secrets_files, &sources.file, environment, report);
     let auth =
         auth::read(&secrets, environment, &|provider, report| overrides(&sources, provider, report), report);
     check_providers(&sources, &auth, report);
@@ -88,13 +103,15 @@ fn read(
         tls: basics.tls.as_ref().map(|tls| &tls.given),
     };
     let public = auth.redirect_uri.as_ref().and_then(|given| {
-        public_address::read(given, &listening, &streamlit.base_path, public_url.as_ref(), report)
+        let base_path = Some(&streamlit.base_path);
+        public_address::read(given, &listening, base_path, public_url.as_ref(), report)
     });
     let state_folder = state_folder::path(environment.current_folder());
     let tell_secrets = secrets_files.to_tell_streamlit();
     let store = basics.store.unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("sessions.db")));
     let keys = keys::read(&sources, store.folder().unwrap_or(&state_folder), report);
-    Some(Config {
+    let python = python(&sources, report);
+    let gate = Config {
         listen: basics.listen,
         operator_listen: basics.operator_listen,
         tls: basics.tls.map(|tls| tls.tls),
@@ -109,15 +126,29 @@ fn read(
         access: basics.access,
         limits: basics.limits,
         log: basics.log,
-        app: AppConfig {
-            script,
-            arguments: streamlit.arguments_behind_the_gate(!tell_secrets.is_empty()),
-            python: basics.python,
-            trusted_user_headers: streamlit.trusted_user_headers.clone(),
-            secrets_files: tell_secrets,
-        },
         state_folder,
-    })
+    };
+    let app = AppConfig {
+        script,
+        arguments: streamlit.arguments_behind_the_gate(!tell_secrets.is_empty()),
+        python,
+        trusted_user_headers: streamlit.trusted_user_headers.clone(),
+        secrets_files: tell_secrets,
+    };
+    Some(RunConfig { gate, app })
+}
+
+/// The apps of `serve` are none of `run` and `dev`.
+pub(super) fn warn_of_settings_of_serve(sources: &Sources<'_>, report: &mut Report) {
+    for setting in [UPSTREAM, SESSION_API] {
+        if let Some(entry) = setting.key.and_then(|key| sources.file.entry(key)) {
+            report.add(
+                Problem::warning(format!("`{}` has no effect", entry.key))
+                    .at(&entry.key_place, "is for `freshgate serve`")
+                    .help("start the gate with `freshgate serve`, or remove it"),
+            );
+        }
+    }
 }
 
 /// Where secrets are: as we were told, else where Streamlit was told to look, else where it looks by itself.
@@ -262,7 +293,7 @@ pub(super) fn overrides(sources: &Sources<'_>, provider: &str, report: &mut Repo
 }
 
 /// A `[provider.NAME]` without an `[auth.NAME]` is a slip of the pen.
-fn check_providers(sources: &Sources<'_>, auth: &auth::Auth, report: &mut Report) {
+pub(super) fn check_providers(sources: &Sources<'_>, auth: &auth::Auth, report: &mut Report) {
     let Some(table) = sources.file.get("provider").and_then(|item| item.as_table()) else { return };
     if auth.described.is_empty() {
         return;

@@ -16,6 +16,9 @@ use super::{
     toml_file::{self, NoTomlFile},
 };
 
+/// The key that matters.
+pub(super) const AUTH: &str = "auth";
+
 /// What was found.
 pub(super) struct Secrets {
     /// The `auth` key that wins.
@@ -36,6 +39,8 @@ pub(super) enum Locations {
     OfStreamlit(Vec<Given>),
     /// Where Streamlit looks by itself.
     Usual(Vec<PathBuf>),
+    /// In no other file than freshgate.toml.
+    FreshgateToml,
 }
 
 impl Locations {
@@ -45,15 +50,21 @@ impl Locations {
             Self::Here(given) => {
                 given.item.as_text().map(|path| given.folder.join(path)).into_iter().collect()
             }
-            Self::OfStreamlit(_) | Self::Usual(_) => Vec::new(),
+            Self::OfStreamlit(_) | Self::Usual(_) | Self::FreshgateToml => Vec::new(),
         }
     }
 }
 
-/// Reads them all.
-pub(super) fn read(locations: &Locations, environment: &Environment, report: &mut Report) -> Secrets {
+/// Reads them all. `[auth]` of freshgate.toml, if it is there, wins as a whole.
+pub(super) fn read(
+    locations: &Locations,
+    freshgate_toml: &Table,
+    environment: &Environment,
+    report: &mut Report,
+) -> Secrets {
     let mut secrets = Secrets { auth: None, read: Vec::new(), looked_in: Vec::new(), unreadable: false };
     match locations {
+        Locations::FreshgateToml => {}
         Locations::Here(given) => secrets.read_given(given, true, environment, report),
         Locations::OfStreamlit(paths) => {
             paths.iter().for_each(|given| secrets.read_given(given, false, environment, report));
@@ -63,6 +74,18 @@ pub(super) fn read(locations: &Locations, environment: &Environment, report: &mu
                 secrets.read_toml(path, environment, report);
             }
         }
+    }
+    if let Some(ours) = freshgate_toml.entry(AUTH) {
+        if let Some(other) = secrets.auth.replace(ours.clone()) {
+            report.add(
+                Problem::worth_knowing(
+                    "`[auth]` of freshgate.toml is used instead of that of Streamlit's secrets",
+                )
+                .at(&ours.key_place, "is used")
+                .beside(&other.key_place, "is not used"),
+            );
+        }
+        secrets.unreadable = false;
     }
     secrets
 }
@@ -141,13 +164,18 @@ impl Secrets {
     fn take(&mut self, shown: String, table: Table) {
         self.looked_in.push(shown.clone());
         self.read.push(shown);
-        if let Some(auth) = table.entries.into_iter().find(|entry| entry.key == "auth") {
+        if let Some(auth) = table.entries.into_iter().find(|entry| entry.key == AUTH) {
             self.auth = Some(auth);
         }
     }
 
     /// What to say if there is no `[auth]` anywhere.
     pub(super) fn nowhere(&self) -> Problem {
+        if self.looked_in.is_empty() {
+            return Problem::error("there is no `[auth]` in freshgate.toml, so nobody can sign in")
+                .help(format!("put this into it, with what your provider gave you:\n{EXAMPLE}"))
+                .help("or name the secrets.toml that has it: `--secrets PATH`");
+        }
         let problem = if self.read.is_empty() {
             Problem::error("there is no secrets.toml, so nobody can sign in")
                 .note(format!("looked for {}", suggest::list(&self.looked_in)))

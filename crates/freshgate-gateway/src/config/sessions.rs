@@ -74,7 +74,7 @@ fn read(
         let here = environment.current_folder();
         let streamlit = streamlit_options::read(&[], here, environment, report);
         let files = run::secrets_files(&sources, &streamlit, here, environment, report);
-        let secrets = secrets::read(&files, environment, report);
+        let secrets = secrets::read(&files, &sources.file, environment, report);
         // What is missing or wrong there is in the way of signing in, and not of this.
         let mut unneeded = Report::default();
         let overrides = |provider: &str, report: &mut Report| run::overrides(&sources, provider, report);

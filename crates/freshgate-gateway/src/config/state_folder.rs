@@ -52,29 +52,20 @@ pub(super) fn prepare(state_folder: &Path, folder: &Path) -> Result<(), StartupP
 
 /// The secret that a file of the state folder keeps; made and kept there if it is not there yet. Two processes that
 /// start at once agree on one.
-pub(super) fn kept_secret(file: &Path, entropy: &dyn Entropy) -> Result<Secret, StartupProblem> {
-    let problem = |error: &io::Error| {
-        StartupProblem::new("cannot keep a secret of the development provider")
-            .at(file.display().to_string())
-            .because(error)
-            .mend("make the file readable, or delete it: a new one is made")
-    };
+pub(crate) fn kept_secret(file: &Path, entropy: &dyn Entropy) -> io::Result<Secret> {
     match read_secret(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        secret => return secret.map_err(|error| problem(&error)),
+        secret => return secret,
     }
     let folder = file.parent().unwrap_or(Path::new("."));
-    let make = || {
-        // Written whole beside its place first, and for this user alone, as temporary files are.
-        let mut made = tempfile::NamedTempFile::new_in(folder)?;
-        made.write_all(entropy.token().expose().as_bytes())?;
-        made.as_file().sync_all()?;
-        match made.persist_noclobber(file) {
-            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
-            _ => read_secret(file),
-        }
-    };
-    make().map_err(|error| problem(&error))
+    // Written whole beside its place first, and for this user alone, as temporary files are.
+    let mut made = tempfile::NamedTempFile::new_in(folder)?;
+    made.write_all(entropy.token().expose().as_bytes())?;
+    made.as_file().sync_all()?;
+    match made.persist_noclobber(file) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        _ => read_secret(file),
+    }
 }
 
 /// The secret in a file.

@@ -45,6 +45,11 @@ pub(super) struct BasePath {
 }
 
 impl BasePath {
+    /// That of an address: a path as browsers send it.
+    pub(super) fn of(path: &str) -> Self {
+        Self { path: path.trim_end_matches('/').to_owned(), given: None }
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.path
     }
@@ -56,6 +61,20 @@ impl BasePath {
 }
 
 impl StreamlitOptions {
+    /// Those of no Streamlit.
+    pub(super) fn none() -> Self {
+        Self {
+            base_path: BasePath::of(""),
+            port: None,
+            address: None,
+            certificate: None,
+            certificate_key: None,
+            secrets_files: Vec::new(),
+            trusted_user_headers: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+
     /// The arguments for Streamlit, without those that say where it listens: the gate is there, and tells Streamlit a
     /// private place, where it speaks plain http. Where secrets are is not said twice either.
     pub(super) fn arguments_behind_the_gate(&self, secrets_are_told: bool) -> Vec<String> {

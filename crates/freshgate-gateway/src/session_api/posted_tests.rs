@@ -46,7 +46,7 @@ async fn post_to(
 ) -> (StatusCode, Value) {
     let api = SessionApi {
         engine: engine.clone(),
-        upstream_secret: Arc::new(Secret::new("upstream")),
+        upstream_secrets: UpstreamSecrets::new([Secret::new("upstream")]),
         expose_tokens,
         login_path: "/reports/auth/login".to_owned(),
     };

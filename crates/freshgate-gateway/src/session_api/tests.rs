@@ -178,7 +178,7 @@ impl Api {
         }
         let api = SessionApi {
             engine: self.engine.clone(),
-            upstream_secret: Arc::new(Secret::new(SECRET)),
+            upstream_secrets: UpstreamSecrets::new([Secret::new(SECRET)]),
             expose_tokens: self.expose_tokens,
             login_path: "/auth/login".to_owned(),
         };

@@ -1,7 +1,8 @@
 //! Why a request could not be carried to the app or its answer back.
 
-use std::{error::Error as StdError, io, net::SocketAddr, time::Duration};
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
+use freshgate::engine::RefreshError;
 use freshgate_web::{Failure, Fault};
 use http::StatusCode;
 
@@ -15,7 +16,7 @@ pub enum UpstreamError {
     #[error("the app at {address} cannot be reached")]
     Unreachable {
         /// Where it should be.
-        address: SocketAddr,
+        address: Arc<str>,
         /// What the system said.
         source: io::Error,
     },
@@ -37,6 +38,12 @@ pub enum UpstreamError {
     /// A WebSocket handshake that is none.
     #[error("the WebSocket handshake is malformed")]
     Handshake,
+    /// No app is set up for this address.
+    #[error("no app is set up for this address")]
+    NoApp,
+    /// The app is handed fresh tokens or claims, and there are none.
+    #[error("there is no fresh token for the app")]
+    NotFresh(#[source] RefreshError),
     /// The session ended between the guard and now.
     #[error("the session has ended")]
     SessionEnded,
@@ -53,7 +60,9 @@ impl UpstreamError {
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::RequestBody(error) if error.is_timeout() => StatusCode::REQUEST_TIMEOUT,
             Self::RequestBody(_) | Self::Handshake => StatusCode::BAD_REQUEST,
-            Self::SessionEnded => StatusCode::UNAUTHORIZED,
+            Self::NoApp => StatusCode::NOT_FOUND,
+            Self::NotFresh(RefreshError::TryLater(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SessionEnded | Self::NotFresh(_) => StatusCode::UNAUTHORIZED,
             Self::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
         }
     }
@@ -62,9 +71,13 @@ impl UpstreamError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::BadAnswer { .. } => Fault::Upstream,
-            Self::RequestBody(_) | Self::Handshake | Self::SessionEnded | Self::TooManySockets => {
-                Fault::Browser
-            }
+            Self::NotFresh(RefreshError::TryLater(_)) => Fault::Provider,
+            Self::RequestBody(_)
+            | Self::Handshake
+            | Self::SessionEnded
+            | Self::TooManySockets
+            | Self::NoApp
+            | Self::NotFresh(_) => Fault::Browser,
         }
     }
 
@@ -77,6 +90,8 @@ impl UpstreamError {
             Self::RequestBody(_) => "bad_request_body",
             Self::Handshake => "bad_websocket_handshake",
             Self::SessionEnded => "session_ended",
+            Self::NoApp => "no_app",
+            Self::NotFresh(error) => error.code(),
             Self::TooManySockets => "too_many_sockets",
         }
     }
@@ -97,6 +112,11 @@ impl UpstreamError {
 /// What a browser is told. The cause is for the log.
 impl From<UpstreamError> for Failure {
     fn from(error: UpstreamError) -> Self {
+        let error = match error {
+            UpstreamError::NotFresh(error @ RefreshError::TryLater(_)) => return error.into(),
+            UpstreamError::NotFresh(error) => return Self::from(error).leading_to_login(),
+            error => error,
+        };
         let (heading, message) = match &error {
             UpstreamError::Unreachable { .. } => {
                 ("The app is not there yet", "It is starting, or it has stopped. Try again in a moment.")
@@ -107,16 +127,20 @@ impl From<UpstreamError> for Failure {
             UpstreamError::BadAnswer { .. } => {
                 ("The app failed", "It broke off its answer. Try again in a moment.")
             }
+            UpstreamError::NoApp => ("There is no app here", "Nothing is set up for this address."),
             UpstreamError::SessionEnded => {
                 ("You are signed out", "Your session ended a moment ago. Sign in to go on.")
             }
             UpstreamError::TooManySockets => {
                 ("Too many open tabs", "Close some of the tabs of this app, then try again.")
             }
-            UpstreamError::RequestBody(_) | UpstreamError::Handshake => {
+            UpstreamError::RequestBody(_) | UpstreamError::Handshake | UpstreamError::NotFresh(_) => {
                 ("This request cannot be read", "It is incomplete or was changed on its way.")
             }
         };
-        Self::new(error.fault(), error.status(), error.code(), heading, message).caused_by(error)
+        let ended = matches!(error, UpstreamError::SessionEnded);
+        let failure =
+            Self::new(error.fault(), error.status(), error.code(), heading, message).caused_by(error);
+        if ended { failure.leading_to_login() } else { failure }
     }
 }

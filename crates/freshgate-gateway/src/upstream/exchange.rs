@@ -7,10 +7,11 @@ use http_body::Body;
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
-    Proxy, UpstreamError,
+    UpstreamError,
     body::{Lease, RequestBody, ResponseBody},
     connection::UpstreamConnection,
     headers,
+    route::Upstream,
 };
 
 /// A body of at most this size fits into the kernel's buffers, so its client reads the answer without being read from.
@@ -21,12 +22,12 @@ const SMALL_BODY: u64 = 32 * 1024;
 /// A connection that was kept may turn out closed when it is used. The request then goes out once more, on a new one, if
 /// that cannot do harm: it was not sent at all, or it has no body and its method is idempotent (RFC 9110 section 9.2.2).
 pub(super) async fn run(
-    proxy: &Proxy,
+    upstream: &Upstream,
     mut request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, UpstreamError> {
-    if let Some(connection) = proxy.pool.take() {
+    if let Some(connection) = upstream.pool.take() {
         let spare = spare(&request);
-        match attempt(proxy, connection, request).await? {
+        match attempt(upstream, connection, request).await? {
             Ok(answer) => return Ok(answer),
             Err(mut failure) => {
                 let unsent = failure.take_message();
@@ -40,16 +41,16 @@ pub(super) async fn run(
         }
     }
     // Boxed: most requests don't come this way, and should not make room for it.
-    Box::pin(run_on_new_connection(proxy, request)).await
+    Box::pin(run_on_new_connection(upstream, request)).await
 }
 
 async fn run_on_new_connection(
-    proxy: &Proxy,
+    upstream: &Upstream,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, UpstreamError> {
-    let stream = proxy.pool.connect().await?;
+    let stream = upstream.pool.connect().await?;
     let connection = UpstreamConnection::open(stream).await.map_err(UpstreamError::of_exchange)?;
-    attempt(proxy, connection, request)
+    attempt(upstream, connection, request)
         .await?
         .map_err(|failure| UpstreamError::of_exchange(failure.into_error()))
 }
@@ -58,11 +59,11 @@ type Attempt = Result<Response<ResponseBody>, TrySendError<Request<RequestBody>>
 
 /// The outer error is final; after the inner one the request may perhaps be sent again.
 async fn attempt(
-    proxy: &Proxy,
+    upstream: &Upstream,
     mut connection: Box<UpstreamConnection>,
     request: Request<RequestBody>,
 ) -> Result<Attempt, UpstreamError> {
-    let limit = proxy.options.answer_timeout;
+    let limit = upstream.options.answer_timeout;
     // While a client does not read its answer, nobody polls the answer's body, and the connection would not take in
     // the rest of the request's: a long one needs a task of its own.
     let is_long = request.body().size_hint().upper().is_none_or(|length| length > SMALL_BODY);
@@ -71,7 +72,7 @@ async fn attempt(
         within(limit, sender.try_send_request(request)).await?.map(|answer| (answer, None))
     } else {
         within(limit, connection.send(request)).await?.map(|answer| {
-            let home = Arc::clone(&proxy.pool);
+            let home = Arc::clone(&upstream.pool);
             (answer, Some(Lease { connection, home }))
         })
     };

@@ -1,7 +1,8 @@
-//! The way to the app: a reverse proxy for requests and for WebSockets.
+//! The way to the apps: a reverse proxy for requests and for WebSockets.
 //!
-//! A request arrives here after the guard, with what the guard found out about its sender. What the app may read of it
-//! is decided in `headers` and `cookies`, plain functions over header maps. `exchange` carries one request to the app
+//! A request arrives here after the guard, with what the guard found out about its sender. `route` finds the app that it is
+//! for. What the app may read of it is decided in `headers` and `cookies`, plain functions over header maps, and what it is
+//! told of the user in `hand_off`. `exchange` carries one request to the app
 //! and the answer back, over connections that `pool` keeps; nothing is collected on the way, in either direction.
 //! `websocket` and `tunnel` carry what was upgraded, and [`Tunnels`] knows which of those belong to which session, so
 //! that they end with it; `frames` tells whether a user does anything on one. Pages for failures are the business of whoever called: this module answers with an
@@ -15,8 +16,10 @@ mod cookies;
 mod error;
 mod exchange;
 mod frames;
+mod hand_off;
 pub mod headers;
 mod pool;
+mod route;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -25,7 +28,6 @@ mod websocket;
 
 use std::{
     future::Future,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -45,28 +47,48 @@ use tower::Service;
 
 use crate::listener::ClientConnection;
 use body::RequestBody;
+use hand_off::ToldHeaders;
 use headers::GateFacts;
-use pool::Pool;
+use route::{Upstream, Upstreams};
 
 pub use body::{RequestBodyError, ResponseBody};
 pub(crate) use closing::close_sockets_of_ended_sessions;
 pub use error::UpstreamError;
+pub use hand_off::HandOff;
 pub use tunnels::Tunnels;
 
-/// What the proxy needs to know.
+/// What the proxy needs to know, whichever app a request is for.
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
-    /// Where the app listens.
-    pub upstream: SocketAddr,
-    /// The scheme of the public address, which the app is told.
+    /// The scheme of the public address, which apps are told.
     pub scheme: Scheme,
-    /// The host of the public address, with its port if that is not the scheme's, which the app is told; `None`: what each
+    /// The host of the public address, with its port if that is not the scheme's, which apps are told; `None`: what each
     /// request says in `Host`.
     pub host: Option<HeaderValue>,
-    /// Headers that the app takes for identity, beside those that the gate knows. Nobody may send them.
-    pub identity_headers: Vec<HeaderName>,
     /// How many sockets one session may have open at once.
     pub sockets_per_session: usize,
+}
+
+impl ProxyOptions {
+    /// The options for a public address of this scheme.
+    pub fn new(scheme: Scheme) -> Self {
+        Self { scheme, host: None, sockets_per_session: 64 }
+    }
+}
+
+/// An app, and how it is spoken to.
+#[derive(Clone)]
+pub struct UpstreamOptions {
+    /// Where it listens: `HOST:PORT`. A name is looked up at each new connection.
+    pub address: Arc<str>,
+    /// The path that is the app's, with all that follows after a `/`, as browsers send it; empty for all paths.
+    pub path: String,
+    /// Whether the app is not told this path: it takes itself to be at `/`, and reads in `X-Forwarded-Prefix` where it is.
+    pub strip_path: bool,
+    /// What the app is told of a signed-in visitor, besides the session's handle.
+    pub hand_off: Option<HandOff>,
+    /// Headers that the app takes for identity, beside those that the gate knows. Nobody may send them.
+    pub identity_headers: Vec<HeaderName>,
     /// How long connecting to the app may take.
     pub connect_timeout: Duration,
     /// How long the app may take to the head of its answer; `None` where answers may wait for work to be done.
@@ -77,15 +99,15 @@ pub struct ProxyOptions {
     pub idle_timeout: Duration,
 }
 
-impl ProxyOptions {
-    /// The options for an app at this address, with a public address of this scheme.
-    pub fn new(upstream: SocketAddr, scheme: Scheme) -> Self {
+impl UpstreamOptions {
+    /// The options for an app at this address, for every path.
+    pub fn new(address: impl Into<Arc<str>>) -> Self {
         Self {
-            upstream,
-            scheme,
-            host: None,
+            address: address.into(),
+            path: String::new(),
+            strip_path: false,
+            hand_off: None,
             identity_headers: Vec::new(),
-            sockets_per_session: 64,
             connect_timeout: Duration::from_secs(5),
             answer_timeout: None,
             idle_connections: 128,
@@ -131,19 +153,22 @@ pub struct ReverseProxy(Arc<Proxy>);
 
 struct Proxy {
     options: ProxyOptions,
-    identity_headers: Arc<[HeaderName]>,
-    pool: Arc<Pool>,
+    upstreams: Upstreams,
     tunnels: Tunnels,
     still_open: Box<dyn StillOpen>,
 }
 
 impl ReverseProxy {
-    /// A proxy to one app. Must be called within a tokio runtime: it starts a task that closes idle connections, which
-    /// ends with the last clone.
-    pub fn new(options: ProxyOptions, tunnels: Tunnels, still_open: impl StillOpen) -> Self {
-        let pool = Pool::start(&options);
-        let identity_headers = options.identity_headers.clone().into();
-        Self(Arc::new(Proxy { options, identity_headers, pool, tunnels, still_open: Box::new(still_open) }))
+    /// A proxy to these apps. Must be called within a tokio runtime: it starts tasks that close idle connections, which
+    /// end with the last clone.
+    pub fn new(
+        options: ProxyOptions,
+        upstreams: Vec<UpstreamOptions>,
+        tunnels: Tunnels,
+        still_open: impl StillOpen,
+    ) -> Self {
+        let upstreams = Upstreams::new(upstreams);
+        Self(Arc::new(Proxy { options, upstreams, tunnels, still_open: Box::new(still_open) }))
     }
 
     fn forward(&self, request: Request<Incoming>, entrant: Option<Entrant>) -> Forwarding {
@@ -181,11 +206,13 @@ impl Proxy {
         request: Request<Incoming>,
         entrant: Option<Entrant>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
+        let upstream = self.upstreams.of(&request).ok_or(UpstreamError::NoApp)?;
         if websocket::is_handshake(&request) {
-            return Box::pin(websocket::forward(self, request, entrant)).await;
+            return Box::pin(websocket::forward(self, upstream, request, entrant)).await;
         }
-        let (request, extensions) = self.prepare(request, entrant.as_ref(), false);
-        let answer = exchange::run(self, request).await?;
+        let told = upstream.told(entrant.as_ref()).await?;
+        let (request, extensions) = self.prepare(upstream, request, entrant.as_ref(), told, false);
+        let answer = exchange::run(upstream, request).await?;
         Ok(match (entrant, extensions.get::<ClientConnection>()) {
             (Some(entrant), Some(client)) => self.bind_to_session(answer, entrant, client).await?,
             _ => answer,
@@ -195,8 +222,10 @@ impl Proxy {
     /// The request as the app gets it, and what hyper and the listener had attached to it.
     fn prepare(
         &self,
+        upstream: &Upstream,
         request: Request<Incoming>,
         entrant: Option<&Entrant>,
+        told: ToldHeaders,
         websocket: bool,
     ) -> (Request<RequestBody>, Extensions) {
         let (mut parts, body) = request.into_parts();
@@ -207,16 +236,18 @@ impl Proxy {
             client: client.as_ref(),
             host: self.options.host.as_ref(),
             scheme: if self.options.scheme == Scheme::HTTPS { "https" } else { "http" },
-            identity_headers: &self.identity_headers,
+            identity_headers: &upstream.identity_headers,
         };
         headers::prepare_request(&mut parts.headers, &facts, websocket);
+        upstream.strip_path(&mut parts);
+        parts.headers.extend(told);
         parts.version = Version::HTTP_11;
         if body.size_hint().exact().is_none() {
             // hyper sends a body of unknown length with any method, but takes GET at its word only if told to.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let mut request = Request::from_parts(parts, ());
-        let body = RequestBody::new(body, &mut request, Arc::clone(&self.identity_headers));
+        let body = RequestBody::new(body, &mut request, Arc::clone(&upstream.identity_headers));
         (request.map(|()| body), extensions)
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -13,13 +12,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ProxyOptions, UpstreamError, connection::UpstreamConnection};
+use super::{UpstreamError, UpstreamOptions, connection::UpstreamConnection};
 
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
 
-/// One app and the connections to it. More than one app would be several of these and a choice among them.
+/// One app and the connections to it.
 pub(super) struct Pool {
-    address: SocketAddr,
+    address: Arc<str>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     most_idle: usize,
@@ -34,9 +33,9 @@ struct Idle {
 
 impl Pool {
     /// A pool, and a task that closes what was idle for too long. The task ends with the pool.
-    pub(super) fn start(options: &ProxyOptions) -> Arc<Self> {
+    pub(super) fn start(options: &UpstreamOptions) -> Arc<Self> {
         let pool = Arc::new(Self {
-            address: options.upstream,
+            address: Arc::clone(&options.address),
             connect_timeout: options.connect_timeout,
             idle_timeout: options.idle_timeout,
             most_idle: options.idle_connections,
@@ -58,8 +57,9 @@ impl Pool {
 
     /// A new connection's socket.
     pub(super) async fn connect(&self) -> Result<TcpStream, UpstreamError> {
-        let unreachable = |source: io::Error| UpstreamError::Unreachable { address: self.address, source };
-        let stream = timeout(self.connect_timeout, TcpStream::connect(self.address))
+        let unreachable =
+            |source: io::Error| UpstreamError::Unreachable { address: Arc::clone(&self.address), source };
+        let stream = timeout(self.connect_timeout, TcpStream::connect(&*self.address))
             .await
             .map_err(|_| UpstreamError::TimedOut { after: self.connect_timeout })?
             .map_err(unreachable)?;

@@ -97,6 +97,11 @@ impl Tunnels {
         self.close_where(&session.key(), |entry| !entry.permit.still_holds(session))
     }
 
+    /// Closes every socket of a signed-in user, in the same way.
+    pub(crate) fn close_of_users(&self) -> usize {
+        self.sessions().iter().map(|session| self.close_session(session)).sum()
+    }
+
     fn close_where(&self, session: &SessionKey, closes: impl Fn(&Entry) -> bool) -> usize {
         let connections: Vec<ClientConnection> = self
             .shard(session)

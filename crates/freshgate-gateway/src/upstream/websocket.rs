@@ -26,6 +26,7 @@ use super::{
     exchange,
     frames::ClientFrames,
     headers,
+    route::Upstream,
     tunnel::{self, End},
     tunnels::Registration,
 };
@@ -56,6 +57,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
 /// Carries a handshake to the app, on a connection of its own. If the app agrees, a task carries the bytes from then on.
 pub(super) async fn forward(
     proxy: &Proxy,
+    upstream: &Upstream,
     request: Request<Incoming>,
     entrant: Option<Entrant>,
 ) -> Result<Response<ResponseBody>, UpstreamError> {
@@ -80,15 +82,16 @@ pub(super) async fn forward(
         }
     }
 
-    let (request, mut extensions) = proxy.prepare(request, entrant.as_ref(), true);
+    let told = upstream.told(entrant.as_ref()).await?;
+    let (request, mut extensions) = proxy.prepare(upstream, request, entrant.as_ref(), told, true);
     let client_upgrade = extensions.remove::<OnUpgrade>().ok_or(UpstreamError::Handshake)?;
-    let stream = proxy.pool.connect().await?;
+    let stream = upstream.pool.connect().await?;
     let mut connection = UpstreamConnection::open(stream).await.map_err(UpstreamError::of_exchange)?;
     let answer = exchange::within(Some(HANDSHAKE), connection.send(request))
         .await?
         .map_err(|failure| UpstreamError::of_exchange(failure.into_error()))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let lease = Lease { connection, home: std::sync::Arc::clone(&proxy.pool) };
+        let lease = Lease { connection, home: std::sync::Arc::clone(&upstream.pool) };
         return exchange::receive(answer, Some(lease));
     }
     if !lists(answer.headers(), &UPGRADE, b"websocket") {

@@ -6,6 +6,7 @@ use super::{super::SETTINGS, Case};
 use crate::cli::Cli;
 
 const DOCS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md"));
+const SERVE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/serve.md"));
 
 #[test]
 fn every_setting_is_documented() {
@@ -28,6 +29,21 @@ fn the_examples_are_good() {
         listening.push(case.config(&[]).listen.to_string());
     }
     assert_eq!(listening, ["127.0.0.1:8501", "0.0.0.0:8501"]);
+}
+
+/// The second is what is added to the first.
+#[test]
+fn the_examples_of_serve_are_good() {
+    let examples =
+        SERVE.split("```toml\n").skip(1).map(|example| example.split_once("```").expect("it ends").0);
+    let [first, more] = examples.collect::<Vec<_>>()[..] else { panic!("there are two") };
+    let auth = first.split_once("\n[[upstream]]").expect("it has an app").0;
+    for (example, apps) in [(first.to_owned(), 1), (format!("{auth}\n{more}"), 2)] {
+        let case = Case::new().file("freshgate.toml", &example);
+        let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+        assert!(report.is_empty(), "{report:?}");
+        assert_eq!(config.upstreams.len(), apps);
+    }
 }
 
 #[test]

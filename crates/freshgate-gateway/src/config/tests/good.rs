@@ -14,7 +14,7 @@ use crate::listener::{ForwardedHeader, TrustedProxies, tests::tls::FIRST};
 #[test]
 fn a_plain_app() {
     let case = Case::with_secrets(GOOD);
-    let (config, report) = case.run(&[]).unwrap();
+    let (RunConfig { gate: config, .. }, report) = case.run(&[]).unwrap();
     assert!(report.is_empty(), "{report:?}");
     assert_eq!(config.listen.to_string(), "127.0.0.1:8501");
     assert_eq!(config.public.origin().as_str(), "http://localhost:8501/");
@@ -28,8 +28,9 @@ fn a_plain_app() {
     assert_eq!(config.exposed_tokens, ExposedTokens::default());
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.log, LogConfig { filter: "info".into(), format: LogFormat::Text });
-    assert_eq!(config.app.script, case.path("app.py"));
-    assert!(config.app.secrets_files.is_empty() && config.app.arguments.is_empty());
+    let app = case.app(&[]);
+    assert_eq!(app.script, case.path("app.py"));
+    assert!(app.secrets_files.is_empty() && app.arguments.is_empty());
     let [provider] = config.providers.as_slice() else { panic!("one provider") };
     let provider = &provider.provider;
     assert_eq!(provider.name, "default");
@@ -98,6 +99,7 @@ fn who_may_enter() {
             require_login: true,
             unverified_email: true,
             forward_auth: None,
+            open_paths: Vec::new(),
             rules: vec![
                 rule(
                     "/",
@@ -135,7 +137,7 @@ fn the_listener_speaks_tls_as_it_or_streamlit_is_told() {
     let is_https = |case: &Case, arguments: &[&str]| {
         let config = case.config(arguments);
         assert!(config.public.is_https());
-        (config.tls.is_some(), config.app.arguments)
+        (config.tls.is_some(), case.app(arguments).arguments)
     };
     let none: Vec<String> = Vec::new();
     assert_eq!(is_https(&case(), &[]), (false, none.clone()), "a proxy ends TLS");
@@ -283,7 +285,7 @@ fn paths_start_where_they_are_written() {
         .file("etc/gate.toml", "store = \"sqlite:x.db\"\npython = \"venv/bin/python\"\n");
     let config = case.config(&["--config", "etc/gate.toml"]);
     assert_eq!(config.store, StoreLocation::Sqlite(case.path("etc/x.db")));
-    assert_eq!(config.app.python, Some(case.path("etc/venv/bin/python")));
+    assert_eq!(case.app(&["--config", "etc/gate.toml"]).python, Some(case.path("etc/venv/bin/python")));
     let config = case.config(&["--config", "etc/gate.toml", "--store", "sqlite:y.db"]);
     assert_eq!(config.store, StoreLocation::Sqlite(case.path("y.db")));
 }
@@ -303,7 +305,7 @@ fn the_port_of_redirect_uri_follows_the_listener() {
 #[test]
 fn https_has_a_proxy_in_front_and_any_port() {
     let case = Case::with_auth("http://localhost:8501", "https://app.example.com");
-    let (config, report) = case.run(&["--listen", "127.0.0.1:9000"]).unwrap();
+    let (RunConfig { gate: config, .. }, report) = case.run(&["--listen", "127.0.0.1:9000"]).unwrap();
     assert!(report.is_empty() && config.public.is_https());
     assert_eq!(config.public.origin().as_str(), "https://app.example.com/");
 }
@@ -353,16 +355,9 @@ fn the_base_path_comes_from_streamlit() {
 #[test]
 fn the_gate_takes_streamlits_place() {
     let case = Case::with_auth("8501", "9000");
-    let config = case.config(&[
-        "--",
-        "--server.port",
-        "9000",
-        "--server.address=0.0.0.0",
-        "--server.headless",
-        "true",
-    ]);
-    assert_eq!(config.listen.to_string(), "0.0.0.0:9000");
-    assert_eq!(config.app.arguments, ["--server.headless", "true"]);
+    let arguments = ["--", "--server.port", "9000", "--server.address=0.0.0.0", "--server.headless", "true"];
+    assert_eq!(case.config(&arguments).listen.to_string(), "0.0.0.0:9000");
+    assert_eq!(case.app(&arguments).arguments, ["--server.headless", "true"]);
     let case = Case::with_auth("8501", "9000").file(".streamlit/config.toml", "[server]\nport = 9000\n");
     assert_eq!(case.config(&[]).listen.to_string(), "127.0.0.1:9000");
 }
@@ -380,8 +375,11 @@ fn the_last_secrets_file_with_auth_wins_as_a_whole() {
 #[test]
 fn secrets_beside_the_script() {
     let case = Case::new().file("apps/app.py", "").file("apps/.streamlit/secrets.toml", GOOD);
-    let run =
-        crate::cli::Run { app: "apps".into(), common: crate::cli::Common::default(), streamlit: Vec::new() };
+    let run = crate::cli::Run {
+        app: "apps".into(),
+        common: crate::cli::Common::default(),
+        app_options: crate::cli::AppOptions::default(),
+    };
     assert!(load_run(&run, &case.environment()).is_err(), "apps has no streamlit_app.py");
     let run = crate::cli::Run { app: "apps/app.py".into(), ..run };
     assert!(load_run(&run, &case.environment()).is_ok());
@@ -390,16 +388,16 @@ fn secrets_beside_the_script() {
 #[test]
 fn secrets_elsewhere() {
     let case = Case::new().file("etc/secrets.toml", GOOD);
-    let config = case.config(&["--secrets", "etc/secrets.toml"]);
-    assert_eq!(config.app.secrets_files, [case.path("etc/secrets.toml")], "Streamlit must be told");
-    let config = case.config(&["--secrets", "etc/secrets.toml", "--", "--secrets.files=other.toml", "--x"]);
-    assert_eq!(config.app.arguments, ["--x"], "and nothing else");
-    let config = case.config(&["--", "--secrets.files", "etc/secrets.toml"]);
-    assert_eq!(config.app.arguments, ["--secrets.files", "etc/secrets.toml"]);
-    assert!(config.app.secrets_files.is_empty(), "Streamlit is told already");
+    let app = case.app(&["--secrets", "etc/secrets.toml"]);
+    assert_eq!(app.secrets_files, [case.path("etc/secrets.toml")], "Streamlit must be told");
+    let app = case.app(&["--secrets", "etc/secrets.toml", "--", "--secrets.files=other.toml", "--x"]);
+    assert_eq!(app.arguments, ["--x"], "and nothing else");
+    let app = case.app(&["--", "--secrets.files", "etc/secrets.toml"]);
+    assert_eq!(app.arguments, ["--secrets.files", "etc/secrets.toml"]);
+    assert!(app.secrets_files.is_empty(), "Streamlit is told already");
     let case =
         case.file(".streamlit/config.toml", "[secrets]\nfiles = [\"missing.toml\", \"etc/secrets.toml\"]\n");
-    assert!(case.config(&[]).app.secrets_files.is_empty(), "Streamlit knows");
+    assert!(case.app(&[]).secrets_files.is_empty(), "Streamlit knows");
 }
 
 #[test]
@@ -425,7 +423,7 @@ fn everything_from_the_environment() {
         .variable("FRESHGATE_SERVER_METADATA_URL", "https://id.example.com/.well-known/openid-configuration")
         .variable("FRESHGATE_SCOPE", "openid groups")
         .variable("FRESHGATE_EXPOSE_TOKENS", "id, access");
-    let (config, report) = case.run(&[]).unwrap();
+    let (RunConfig { gate: config, .. }, report) = case.run(&[]).unwrap();
     assert!(report.is_empty(), "{report:?}");
     let provider = &config.providers[0].provider;
     assert_eq!(client_secret(provider).expose(), "hunter2-of-the-client");
@@ -456,7 +454,7 @@ fn named_providers() {
     let case = Case::with_secrets(&named)
         .file("ca.pem", "-----BEGIN CERTIFICATE-----\n")
         .file("freshgate.toml", "[provider.keycloak]\nissuer = \"https://k.example.com/realm\"\noffline_access = \"never\"\nuserinfo = false\npar = \"always\"\ndpop = \"auto\"\nclock_leeway = \"1m\"\nlost_answer = \"retry\"\ngrace = \"20s\"\nrefreshes_in_flight = 8\n");
-    let (config, report) = case.run(&[]).unwrap();
+    let (RunConfig { gate: config, .. }, report) = case.run(&[]).unwrap();
     assert!(report.is_empty(), "{report:?}");
     let [default, keycloak] = config.providers.as_slice() else { panic!("two providers") };
     assert_eq!(default.provider.name, "default");
@@ -584,7 +582,8 @@ fn a_key_takes_the_place_of_the_secret() {
         if let Some(path) = variable {
             case = case.variable("FRESHGATE_CLIENT_KEY_FILE", path);
         }
-        let (config, report) = case.run(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+        let (RunConfig { gate: config, .. }, report) =
+            case.run(&[]).unwrap_or_else(|report| panic!("{report:?}"));
         let provider = &config.providers[0].provider;
         assert!(matches!(provider.credential, ClientCredential::Key(_)), "{file}");
         assert_eq!(provider.assertion_audience, audience, "{file}");

@@ -5,6 +5,7 @@ mod docs;
 mod good;
 mod pages;
 mod problems;
+mod serve;
 
 use std::{fs, path::PathBuf};
 
@@ -12,7 +13,10 @@ use clap::Parser as _;
 use freshgate::provider::ProviderConfig;
 use freshgate_oidc::{ClientCredential, Secret};
 
-use super::{Config, DevConfig, Environment, Look, Report, load_dev, load_run};
+use super::{
+    AppConfig, Config, DevConfig, Environment, Look, Report, RunConfig, ServeConfig, load_dev, load_run,
+    load_serve,
+};
 use crate::cli::{Cli, Command};
 
 /// A good `[auth]`, for cases to spoil.
@@ -90,7 +94,7 @@ impl Case {
     }
 
     /// What `freshgate run app.py` with these further arguments comes to.
-    pub(super) fn run(&self, arguments: &[&str]) -> Result<(Config, Report), Report> {
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<(RunConfig, Report), Report> {
         let all = ["freshgate", "run", "app.py"].iter().chain(arguments);
         match Cli::try_parse_from(all) {
             Ok(Cli { command: Command::Run(run) }) => load_run(&run, &self.environment()),
@@ -110,8 +114,21 @@ impl Case {
     /// The report of `freshgate run app.py` with these arguments, be it errors or warnings.
     pub(super) fn report(&self, arguments: &[&str]) -> String {
         let report = match self.run(arguments) {
-            Ok((_, report)) | Err(report) => report.render(Look::Plain),
+            Ok((_, report)) | Err(report) => report,
         };
+        self.shown(&report)
+    }
+
+    /// The report of `freshgate serve` with these arguments.
+    pub(super) fn report_of_serve(&self, arguments: &[&str]) -> String {
+        let report = match self.serve(arguments) {
+            Ok((_, report)) | Err(report) => report,
+        };
+        self.shown(&report)
+    }
+
+    fn shown(&self, report: &Report) -> String {
+        let report = report.render(Look::Plain);
         assert!(!report.contains("hunter2"), "a secret shows:\n{report}");
         let folder = self.folder.path().display().to_string();
         report.replace(&folder, "/folder")
@@ -119,6 +136,20 @@ impl Case {
 
     /// The configuration that `freshgate run app.py` with these arguments comes to.
     pub(super) fn config(&self, arguments: &[&str]) -> Config {
-        self.run(arguments).unwrap_or_else(|report| panic!("{report:?}")).0
+        self.run(arguments).unwrap_or_else(|report| panic!("{report:?}")).0.gate
+    }
+
+    /// The app that `freshgate run app.py` with these arguments is told to run.
+    pub(super) fn app(&self, arguments: &[&str]) -> AppConfig {
+        self.run(arguments).unwrap_or_else(|report| panic!("{report:?}")).0.app
+    }
+
+    /// What `freshgate serve` with these arguments comes to.
+    pub(super) fn serve(&self, arguments: &[&str]) -> Result<(ServeConfig, Report), Report> {
+        let all = ["freshgate", "serve"].iter().chain(arguments);
+        match Cli::try_parse_from(all) {
+            Ok(Cli { command: Command::Serve(serve) }) => load_serve(&serve, &self.environment()),
+            _ => panic!("the arguments are good"),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Gate, ListenerLimits, ProxyOptions, options};
+use super::{Gate, ListenerLimits, options};
 use crate::listener::tests::raw::App;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
@@ -35,7 +35,8 @@ async fn an_app_that_is_not_there() {
 async fn an_app_that_is_silent() {
     let app = App::start().await;
     let after = Some(Duration::from_millis(50));
-    let options = ProxyOptions { answer_timeout: after, ..options(app.address) };
+    let mut options = options(app.address);
+    options.app.answer_timeout = after;
     let gate = Gate::start(None, options, ListenerLimits::default()).await;
     let (answer, mut upstream) = tokio::join!(answer_to(&gate, GET), app.accept());
     assert_eq!(answer, "HTTP/1.1 504 Gateway Timeout upstream_timed_out");

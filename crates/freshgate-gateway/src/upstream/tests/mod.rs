@@ -26,7 +26,7 @@ use freshgate::session::SessionKey;
 use http::{Response, uri::Scheme};
 use http_body_util::{Either, Full};
 
-use super::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels};
+use super::{Entrant, ProxyOptions, ReverseProxy, StillOpen, Tunnels, UpstreamOptions};
 use crate::listener::{
     Listener, ListenerLimits,
     tests::{
@@ -57,19 +57,24 @@ impl Gate {
         Self::start(None, options(app.address), ListenerLimits::default()).await
     }
 
-    async fn start(visitor: Option<SessionKey>, options: ProxyOptions, limits: ListenerLimits) -> Self {
+    async fn start(visitor: Option<SessionKey>, options: Options, limits: ListenerLimits) -> Self {
         Self::start_with(|listener| listener, visitor, options, limits).await
     }
 
     async fn start_with(
         set_up: impl FnOnce(Listener) -> Listener,
         visitor: Option<SessionKey>,
-        options: ProxyOptions,
+        options: Options,
         limits: ListenerLimits,
     ) -> Self {
         let still_open = Arc::new(AtomicBool::new(true));
         let tunnels = Tunnels::new();
-        let proxy = ReverseProxy::new(options, tunnels.clone(), Flag(Arc::clone(&still_open)));
+        let proxy = ReverseProxy::new(
+            options.proxy,
+            vec![options.app],
+            tunnels.clone(),
+            Flag(Arc::clone(&still_open)),
+        );
         let service = tower::service_fn(move |request| {
             let answer = proxy.forward(request, visitor.map(Entrant::unconditional));
             async move {
@@ -93,9 +98,18 @@ impl Gate {
     }
 }
 
-fn options(app: SocketAddr) -> ProxyOptions {
+/// A proxy to one app.
+#[derive(Clone)]
+struct Options {
+    proxy: ProxyOptions,
+    app: UpstreamOptions,
+}
+
+fn options(app: SocketAddr) -> Options {
     // Long enough that no connection gets old during a test.
-    ProxyOptions { idle_timeout: Duration::from_secs(60), ..ProxyOptions::new(app, Scheme::HTTP) }
+    let idle_timeout = Duration::from_secs(60);
+    let app = UpstreamOptions { idle_timeout, ..UpstreamOptions::new(app.to_string()) };
+    Options { proxy: ProxyOptions::new(Scheme::HTTP), app }
 }
 
 struct Flag(Arc<AtomicBool>);

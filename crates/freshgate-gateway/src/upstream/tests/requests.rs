@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::{Gate, ProxyOptions, Raw, lines, options, session};
+use super::{Gate, Raw, lines, options, session};
 use crate::listener::{ForwardedHeader, ListenerLimits, TrustedProxies, tests::raw::App};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
@@ -53,11 +53,9 @@ async fn the_app_is_told_of_the_client_behind_a_proxy_that_is_trusted() {
     let app = App::start().await;
     for (network, expected) in [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")] {
         let proxies = TrustedProxies::new([network.parse().expect("a network")], ForwardedHeader::XForwarded);
-        let options = ProxyOptions {
-            host: Some(HeaderValue::from_static("app.example")),
-            idle_connections: 0,
-            ..options(app.address)
-        };
+        let mut options = options(app.address);
+        options.proxy.host = Some(HeaderValue::from_static("app.example"));
+        options.app.idle_connections = 0;
         let gate = Gate::start_with(
             |listener| listener.behind(proxies),
             Some(session()),

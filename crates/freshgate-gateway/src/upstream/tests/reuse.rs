@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Gate, ListenerLimits, ProxyOptions, Raw, options};
+use super::{Gate, ListenerLimits, Raw, options};
 use crate::listener::tests::raw::App;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -172,7 +172,8 @@ impl Raw {
 async fn old_connections_are_closed() {
     let app = App::start().await;
     let idle_timeout = Duration::from_millis(30);
-    let options = ProxyOptions { idle_timeout, ..options(app.address) };
+    let mut options = options(app.address);
+    options.app.idle_timeout = idle_timeout;
     let gate = Gate::start(None, options, ListenerLimits::default()).await;
     let mut client = gate.connect().await;
     client.send(request("GET", "")).await;

@@ -1,7 +1,6 @@
 //! What is open ends with its session, and with the listener.
 
 use super::{
-    super::ProxyOptions,
     Gate, options, session,
     websockets::{AGREED, HANDSHAKE, open},
 };
@@ -35,7 +34,8 @@ async fn the_end_of_a_session_closes_its_sockets() {
 #[tokio::test]
 async fn a_session_has_only_so_many_sockets() {
     let app = App::start().await;
-    let options = ProxyOptions { sockets_per_session: 2, ..options(app.address) };
+    let mut options = options(app.address);
+    options.proxy.sockets_per_session = 2;
     let gate = Gate::start(Some(session()), options, ListenerLimits::default()).await;
     let first = open(&gate, &app).await;
     let _second = open(&gate, &app).await;

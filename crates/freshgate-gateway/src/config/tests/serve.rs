@@ -1,0 +1,162 @@
+//! `freshgate serve`: what good configurations come to, and one report per problem.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    super::{Framework, SessionApiAddress, Told, Upstream},
+    Case, GOOD,
+};
+
+const APP: &str = "[[upstream]]\naddress = \"http://127.0.0.1:8601\"\n";
+
+/// A good `[auth]` and this, in freshgate.toml.
+fn case(text: &str) -> Case {
+    Case::new().file("freshgate.toml", &format!("{GOOD}\n{text}"))
+}
+
+macro_rules! report {
+    ($name:ident, $case:expr) => {
+        report!($name, $case, &[]);
+    };
+    ($name:ident, $case:expr, $arguments:expr) => {
+        #[test]
+        fn $name() {
+            let report = $case.report_of_serve($arguments);
+            insta::assert_snapshot!(report);
+        }
+    };
+}
+
+#[test]
+fn one_app_needs_its_address_alone() {
+    let case = case(APP);
+    let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+    assert!(report.is_empty(), "{report:?}");
+    assert_eq!(config.upstreams, [Upstream::new("127.0.0.1:8601")]);
+    assert_eq!(config.session_api, None, "nobody would ask");
+    assert_eq!(config.gate.public.base_path(), "");
+    assert_eq!(config.gate.providers[0].provider.client_id, "reports");
+}
+
+#[test]
+fn several_apps_and_all_that_can_be_said_of_them() {
+    let case = case(
+        r#"
+        [[upstream]]
+        path = "/reports/"
+        address = "http://reports:8601"
+        app = "streamlit"
+        secret_file = "etc/reports.secret"
+
+        [[upstream]]
+        path = "/wiki"
+        address = "http://[::1]"
+        strip_path = true
+        hand_off = ["headers", "bearer"]
+        require_login = true
+        public_paths = ["/health"]
+        connect_timeout = "2s"
+        answer_timeout = "1m"
+        "#,
+    );
+    let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+    assert!(report.is_empty(), "{report:?}");
+    let reports = Upstream {
+        path: "/reports".into(),
+        framework: Framework::Streamlit,
+        secret_file: Some(case.path("etc/reports.secret")),
+        ..Upstream::new("reports:8601")
+    };
+    let wiki = Upstream {
+        path: "/wiki".into(),
+        strip_path: true,
+        told: Told { headers: true, bearer: true },
+        require_login: Some(true),
+        public_paths: vec!["/health".into()],
+        connect_timeout: Duration::from_secs(2),
+        answer_timeout: Some(Duration::from_secs(60)),
+        ..Upstream::new("[::1]:80")
+    };
+    assert_eq!(config.upstreams, [reports, wiki]);
+    let usual = SessionApiAddress::Unix(PathBuf::from("/run/freshgate/session-api.sock"));
+    assert_eq!(config.session_api, Some(usual));
+    assert_eq!(config.gate.access.rules[0].path, "/wiki");
+    assert_eq!(config.gate.access.open_paths, ["/reports"]);
+
+    let (config, _) = case.serve(&["--session-api", "127.0.0.1:8503"]).unwrap();
+    assert_eq!(config.session_api.unwrap().to_string(), "http://127.0.0.1:8503");
+}
+
+#[test]
+fn the_base_path_is_that_of_redirect_uri() {
+    let auth = GOOD.replace("8501/oauth2callback", "8501/apps/oauth2callback");
+    let case = Case::new().file("freshgate.toml", &format!("{auth}\n{APP}"));
+    let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+    assert!(report.is_empty(), "{report:?}");
+    assert_eq!(config.gate.public.base_path(), "/apps");
+}
+
+#[test]
+fn auth_may_be_in_a_secrets_toml_that_is_named_and_in_no_other() {
+    let case = Case::with_secrets(GOOD).file("freshgate.toml", APP).file("etc/secrets.toml", GOOD);
+    let (config, report) = case.serve(&["--secrets", "etc/secrets.toml"]).unwrap();
+    assert!(report.is_empty(), "{report:?}");
+    assert_eq!(config.gate.cookie_secret.expose(), "hunter2-0123456789-0123456789-0123456789");
+    assert!(case.serve(&[]).is_err(), "that of .streamlit/ is an app's");
+}
+
+#[test]
+fn auth_in_freshgate_toml_is_for_run_too() {
+    let case = Case::new().file("freshgate.toml", GOOD);
+    assert_eq!(case.config(&[]).providers[0].provider.client_id, "reports");
+}
+
+// Where the apps are.
+report!(no_app, case(""));
+report!(no_auth_anywhere, Case::new().file("freshgate.toml", APP));
+report!(one_upstream_without_brackets, case("[upstream]\naddress = \"http://127.0.0.1:8601\"\n"));
+report!(an_app_without_an_address, case("[[upstream]]\npath = \"/reports\"\n"));
+report!(an_address_of_https, case("[[upstream]]\naddress = \"https://reports.example.com\"\n"));
+report!(an_address_with_a_path, case("[[upstream]]\naddress = \"http://127.0.0.1:8601/reports\"\n"));
+report!(an_address_that_is_none, case("[[upstream]]\naddress = \"127.0.0.1:8601\"\n"));
+report!(an_address_with_a_password, case("[[upstream]]\naddress = \"http://me:hunter2@127.0.0.1:8601\"\n"));
+report!(a_path_that_is_none, case(&format!("{APP}path = \"reports\"\n")));
+report!(a_path_of_the_gate, case(&format!("{APP}path = \"/auth\"\n")));
+report!(two_apps_at_one_path, case(&format!("{APP}path = \"/reports\"\n{APP}path = \"/Reports/\"\n")));
+report!(two_apps_at_the_root, case(&format!("{APP}{APP}")));
+
+// What they are told.
+report!(an_unknown_key, case(&format!("{APP}adress = \"x\"\n")));
+report!(an_unknown_framework, case(&format!("{APP}app = \"streamlet\"\n")));
+report!(streamlit_without_a_secret, case(&format!("{APP}app = \"streamlit\"\n")));
+report!(an_unknown_hand_off, case(&format!("{APP}hand_off = [\"header\"]\n")));
+report!(a_public_path_that_is_none, case(&format!("{APP}public_paths = [\"health\", \"/a b\"]\n")));
+report!(a_timeout_out_of_range, case(&format!("{APP}answer_timeout = \"1ms\"\n")));
+
+// The session API.
+report!(
+    a_session_api_that_nobody_asks,
+    case(&format!("session_api = \"127.0.0.1:8503\"\n{APP}"))
+        .file("freshgate.toml", &format!("session_api = \"127.0.0.1:8503\"\n{GOOD}\n{APP}"))
+);
+report!(
+    a_session_api_beyond_this_machine,
+    case(&format!("{APP}secret_file = \"x\"\n")),
+    &["--session-api", "0.0.0.0:8503"]
+);
+report!(
+    a_session_api_that_is_none,
+    case(&format!("{APP}secret_file = \"x\"\n")),
+    &["--session-api", "/run/x"]
+);
+
+// What is for another command.
+#[test]
+fn apps_of_serve_are_none_of_run() {
+    insta::assert_snapshot!(case(APP).report(&[]));
+}
+
+#[test]
+fn auth_twice() {
+    insta::assert_snapshot!(Case::with_secrets(GOOD).file("freshgate.toml", GOOD).report(&[]));
+}

@@ -1,0 +1,355 @@
+//! `[[upstream]]`: the apps behind `freshgate serve`.
+
+use std::{path::PathBuf, time::Duration};
+
+use freshgate_web::AccessRule;
+use http::HeaderName;
+use url::{Host, Url};
+
+use super::{
+    access::Access,
+    item::{Item, Table, Value},
+    report::{Problem, Report},
+    setting::{Given, Sources, UPSTREAM},
+    suggest,
+};
+
+/// An app behind the gate, as the gate is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its path below the gate's base path, such as `/reports`; empty: every path that is no other app's.
+    pub path: String,
+    /// Where it listens: `HOST:PORT`.
+    pub address: String,
+    /// Whether it takes itself to be at `/`.
+    pub strip_path: bool,
+    /// What it is made with, if that makes a difference.
+    pub framework: Framework,
+    /// What it is told of its users by headers.
+    pub told: Told,
+    /// Whether only signed-in users reach it; `None`: as `[access]` says.
+    pub require_login: Option<bool>,
+    /// Paths below its own that everybody reaches, to the byte.
+    pub public_paths: Vec<String>,
+    /// The file with the secret by which it proves itself to the session API. `None`: it asks nothing there.
+    pub secret_file: Option<PathBuf>,
+    /// Headers that it takes for who the user is, besides those that the gate knows: nobody may send them.
+    pub identity_headers: Vec<HeaderName>,
+    /// How long connecting to it may take.
+    pub connect_timeout: Duration,
+    /// How long it may take to the head of its answer; `None`: as long as it likes.
+    pub answer_timeout: Option<Duration>,
+}
+
+/// What an app is made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framework {
+    /// Anything.
+    #[default]
+    Any,
+    /// Streamlit, with our module in its process: it has public paths of its own, and looks for the gate's routes below its
+    /// own path.
+    Streamlit,
+}
+
+/// What an app is told of its users by headers, besides the session's handle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Who the user is, by `X-Forwarded-User` and so on.
+    pub headers: bool,
+    /// The access token, by `Authorization`.
+    pub bearer: bool,
+}
+
+impl Upstream {
+    /// An app at this address that has every path.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            path: String::new(),
+            address: address.into(),
+            strip_path: false,
+            framework: Framework::Any,
+            told: Told::default(),
+            require_login: None,
+            public_paths: Vec::new(),
+            secret_file: None,
+            identity_headers: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: None,
+        }
+    }
+
+    /// Its path as people write it.
+    pub fn shown_path(&self) -> &str {
+        if self.path.is_empty() { "/" } else { &self.path }
+    }
+}
+
+/// What `[[upstream]]` may say.
+const KEYS: [&str; 10] = [
+    "path",
+    "address",
+    "strip_path",
+    "app",
+    "hand_off",
+    "require_login",
+    "public_paths",
+    "secret_file",
+    "connect_timeout",
+    "answer_timeout",
+];
+
+const EXAMPLE: &str = "\
+[[upstream]]
+path = \"/\"
+address = \"http://127.0.0.1:8601\"";
+
+/// Reads them all.
+pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Vec<Upstream> {
+    let Some(given) = sources.find(UPSTREAM, report) else {
+        report.add(
+            Problem::error("there is no `[[upstream]]`, so there is no app to stand in front of")
+                .help(format!("put this into freshgate.toml, with where your app listens:\n{EXAMPLE}"))
+                .help("to have freshgate start a Streamlit app: `freshgate run app.py`"),
+        );
+        return Vec::new();
+    };
+    let Value::List(items) = &given.item.value else {
+        return given.expected("apps, each below its own [[upstream]]", report).unwrap_or_default();
+    };
+    let mut upstreams: Vec<(Upstream, Item)> = Vec::new();
+    for item in items {
+        let Some(table) = item.as_table() else {
+            let one = Given { item: item.clone(), ..given.clone() };
+            one.expected::<()>("an app: a table with an `address`", report);
+            continue;
+        };
+        let Some(upstream) = read_one(&given, item, table, report) else { continue };
+        // Where it is written, or the whole where the path is the default.
+        let place = table.get("path").unwrap_or(item);
+        match upstreams.iter().find(|(other, _)| other.path.eq_ignore_ascii_case(&upstream.path)) {
+            Some((_, other)) => report.add(
+                Problem::error(format!("two apps are at `{}`", upstream.shown_path()))
+                    .at(&place.place, "this one")
+                    .beside(&other.place, "and this one")
+                    .help("give each a path of its own"),
+            ),
+            None => upstreams.push((upstream, place.clone())),
+        }
+    }
+    upstreams.into_iter().map(|(upstream, _)| upstream).collect()
+}
+
+fn read_one(all: &Given, item: &Item, table: &Table, report: &mut Report) -> Option<Upstream> {
+    check_keys(table, report);
+    let given = |key: &str| {
+        Some(Given { name: format!("{}.{key}", all.name), item: table.get(key)?.clone(), ..all.clone() })
+    };
+    let address = match given("address") {
+        Some(given) => address(&given, report),
+        None => {
+            report.add(
+                Problem::error("an app has no `address`")
+                    .at(&item.place, "listens nowhere")
+                    .help("say where it listens, such as `address = \"http://127.0.0.1:8601\"`"),
+            );
+            None
+        }
+    };
+    let path = given("path").map_or(Some(String::new()), |given| path(&given, report));
+    let frameworks = [("streamlit", Framework::Streamlit)];
+    let framework = given("app").map(|given| (given.one_of(&frameworks, report), given));
+    let secret_file = given("secret_file").and_then(|given| given.path(report));
+    if let (Some((Some(Framework::Streamlit), app)), None) = (&framework, table.get("secret_file")) {
+        report.add(
+            Problem::error("an app with Streamlit has no `secret_file`")
+                .at(&app.item.place, "asks the session API who its user is, and has no secret to prove itself by")
+                .help("name a file that the app reads too, such as `secret_file = \"/etc/freshgate/reports.secret\"`; the gate makes it if it is not there"),
+        );
+    }
+    let seconds = |seconds| Duration::from_secs(seconds);
+    let mut yes_or_no = |key: &str| given(key).and_then(|given| given.yes_or_no(report));
+    let (strip_path, require_login) = (yes_or_no("strip_path"), yes_or_no("require_login"));
+    let mut timeout =
+        |key: &str| given(key).and_then(|given| given.duration(seconds(1)..=seconds(24 * 3600), report));
+    let (connect_timeout, answer_timeout) = (timeout("connect_timeout"), timeout("answer_timeout"));
+    let told = given("hand_off").map(|given| told(&given, report)).unwrap_or_default();
+    let public_paths = given("public_paths").map(|given| public_paths(&given, report)).unwrap_or_default();
+    let default = Upstream::new(address?);
+    Some(Upstream {
+        path: path?,
+        strip_path: strip_path.unwrap_or(false),
+        framework: framework.and_then(|(framework, _)| framework).unwrap_or_default(),
+        told,
+        require_login,
+        public_paths,
+        secret_file,
+        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+        answer_timeout,
+        ..default
+    })
+}
+
+fn address(given: &Given, report: &mut Report) -> Option<String> {
+    let text = given.text(report)?.trim();
+    let example = "write where the app listens, such as http://127.0.0.1:8601";
+    let Ok(url) = Url::parse(text) else { return given.refuse("not an address", example, report) };
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    match (url.scheme(), url.host(), url.port_or_known_default()) {
+        ("https", ..) => given.refuse(
+            "apps are spoken to over plain http",
+            "let the app listen on this machine or in a private network, and write its http address",
+            report,
+        ),
+        ("http", Some(_), _) if !url.username().is_empty() || url.password().is_some() => given.refuse(
+            "a user name or a password does not belong here",
+            "remove what is before the `@`",
+            report,
+        ),
+        ("http", Some(_), _) if !bare => given.refuse(
+            "nothing may follow the port",
+            "write the app's path as `path`; with `strip_path = true` the app does not see it",
+            report,
+        ),
+        ("http", Some(Host::Domain(name)), Some(port)) => Some(format!("{name}:{port}")),
+        ("http", Some(Host::Ipv4(ip)), Some(port)) => Some(format!("{ip}:{port}")),
+        ("http", Some(Host::Ipv6(ip)), Some(port)) => Some(format!("[{ip}]:{port}")),
+        _ => given.refuse("not an http address", example, report),
+    }
+}
+
+/// An app's path. What a rule can be about is plain enough for it, too.
+fn path(given: &Given, report: &mut Report) -> Option<String> {
+    let text = given.text(report)?;
+    let is_plain = AccessRule { path: text.to_owned(), conditions: Vec::new() }.check().is_ok();
+    if !is_plain {
+        let help = "write it as it is below the base path, such as `/reports`; all that follows after a `/` is the app's too";
+        return given.refuse("not a path that an app can be at", help, report);
+    }
+    let path = text.trim_end_matches('/');
+    let lower = path.to_ascii_lowercase();
+    if ["/auth", "/oauth2callback"]
+        .iter()
+        .any(|ours| lower == *ours || lower.starts_with(&format!("{ours}/")))
+    {
+        return given.refuse("the gate's own routes are there", "choose another path", report);
+    }
+    Some(path.to_owned())
+}
+
+fn told(given: &Given, report: &mut Report) -> Told {
+    let mut told = Told::default();
+    for given in given.each(report).unwrap_or_default() {
+        let ways = [
+            ("headers", Told { headers: true, bearer: false }),
+            ("bearer", Told { headers: false, bearer: true }),
+        ];
+        if let Some(way) = given.one_of(&ways, report) {
+            told = Told { headers: told.headers || way.headers, bearer: told.bearer || way.bearer };
+        }
+    }
+    told
+}
+
+fn public_paths(given: &Given, report: &mut Report) -> Vec<String> {
+    let mut paths = Vec::new();
+    for given in given.each(report).unwrap_or_default() {
+        let Some(path) = given.text(report) else { continue };
+        if path.starts_with('/')
+            && !path.starts_with("//")
+            && !path.contains(['?', '#'])
+            && as_sent(path) == path
+        {
+            paths.push(path.to_owned());
+        } else {
+            given.refuse::<()>(
+                "not a path as browsers send it",
+                "write it as it is below the app's own path, such as `/health`",
+                report,
+            );
+        }
+    }
+    paths
+}
+
+/// A path as browsers send it.
+pub(crate) fn as_sent(path: &str) -> String {
+    let mut url = Url::parse("http://app.invalid").expect("it is an address");
+    url.set_path(path);
+    if path.is_empty() { String::new() } else { url.path().to_owned() }
+}
+
+fn check_keys(table: &Table, report: &mut Report) {
+    for entry in table.entries.iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
+        report.add(
+            Problem::error(format!("there is no setting `upstream.{}`", entry.key))
+                .at(&entry.key_place, "unknown")
+                .help(suggest::choice(&entry.key, &KEYS)),
+        );
+    }
+}
+
+/// Says by paths where only signed-in users get to, if an app says so itself: `[access]` speaks for the others.
+pub(super) fn require_logins(access: &mut Access, upstreams: &[Upstream]) {
+    if upstreams.iter().all(|upstream| upstream.require_login.is_none()) {
+        return;
+    }
+    let everywhere = std::mem::take(&mut access.require_login);
+    let given: Vec<String> = access.rules.iter().map(|rule| rule.path.clone()).collect();
+    let is_ruled = |path: &str| given.iter().any(|rule| covers(rule, path));
+    for upstream in upstreams {
+        let path = upstream.shown_path();
+        match upstream.require_login {
+            // A rule more, where one asks for more, would count instead of it.
+            Some(false) => access.open_paths.push(path.to_owned()),
+            // A rule more, where one asks for more, would count instead of it.
+            Some(true) | None if is_ruled(path) => {}
+            required if required.unwrap_or(everywhere) => {
+                access.rules.push(AccessRule { path: path.to_owned(), conditions: Vec::new() });
+            }
+            // What the app above asks for is not asked for here.
+            _ => access.open_paths.push(path.to_owned()),
+        }
+    }
+}
+
+fn covers(above: &str, path: &str) -> bool {
+    let (above, path) = (above.trim_end_matches('/').to_ascii_lowercase(), path.to_ascii_lowercase());
+    path.strip_prefix(&*above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `[access]` says, its rules, and what the apps at these paths say: the rules and the open paths that follow.
+    #[test]
+    fn logins_that_apps_require() {
+        type Case<'a> =
+            (bool, &'a [&'a str], &'a [(&'a str, Option<bool>)], bool, &'a [&'a str], &'a [&'a str]);
+        let table: &[Case<'_>] = &[
+            (true, &["/x"], &[("", None), ("/a", None)], true, &["/x"], &[]),
+            (false, &[], &[("", None), ("/a", Some(true))], false, &["/a"], &["/"]),
+            (false, &[], &[("", Some(true)), ("/a", None)], false, &["/"], &["/a"]),
+            (true, &[], &[("", None), ("/a", Some(false))], false, &["/"], &["/a"]),
+            // A rule that asks for more stays what counts.
+            (false, &["/"], &[("", None), ("/a", Some(true))], false, &["/"], &[]),
+            (false, &["/A"], &[("/a", Some(true)), ("/ab", Some(true))], false, &["/A", "/ab"], &[]),
+            (false, &["/"], &[("/a", Some(false))], false, &["/"], &["/a"]),
+        ];
+        for (require_login, rules, apps, still, expected, open) in table {
+            let rule = |path: &&str| AccessRule { path: (*path).to_owned(), conditions: Vec::new() };
+            let rules = rules.iter().map(rule).collect();
+            let mut access = Access { require_login: *require_login, rules, ..Access::default() };
+            let app = |(path, require_login): &(&str, Option<bool>)| Upstream {
+                path: (*path).to_owned(),
+                require_login: *require_login,
+                ..Upstream::new("127.0.0.1:1")
+            };
+            require_logins(&mut access, &apps.iter().map(app).collect::<Vec<_>>());
+            let rules: Vec<&str> = access.rules.iter().map(|rule| rule.path.as_str()).collect();
+            assert_eq!((access.require_login, &rules[..]), (*still, *expected), "{apps:?}");
+            assert_eq!(access.open_paths, *open, "{apps:?}");
+        }
+    }
+}

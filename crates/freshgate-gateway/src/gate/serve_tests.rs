@@ -1,0 +1,248 @@
+//! The whole gate in front of several apps: which of them gets a request, and what it is told.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use freshgate::{
+    Engine, Timestamp,
+    clock::{Clock, SystemClock},
+    engine::Opened,
+    session::{EndReason, SessionKey},
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    config::{Config, Told, Upstream},
+    gate::{GateParts, OpenGate},
+    listener::tests::raw::{App, Raw},
+    session_api::UpstreamSecrets,
+    test_gate::{self, TestGate},
+};
+
+/// A clock that is ahead of the machine's.
+struct Ahead(Duration);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + self.0
+    }
+}
+
+/// Apps behind a gate, and a user who is signed in at it.
+struct World {
+    gate: TestGate,
+    open: OpenGate,
+    config: Config,
+    engine: Engine,
+    address: std::net::SocketAddr,
+    cookie: String,
+    key: SessionKey,
+}
+
+impl World {
+    /// The gate's clock is so far ahead of the provider's.
+    async fn start(upstreams: Vec<Upstream>, ahead: Duration, change: impl FnOnce(&mut Config)) -> Self {
+        let mut gate = TestGate::new().await;
+        let (cookie, session) = gate.sign_in_with_cookie("ada").await;
+        let mut config = gate.config.clone();
+        change(&mut config);
+        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = public.local_addr().unwrap();
+        config.bound_to(address);
+        let engine = test_gate::engine_on(&config, Arc::new(gate.store.clone()), Arc::new(Ahead(ahead)));
+        let parts = GateParts {
+            engine: engine.clone(),
+            config: config.clone(),
+            upstreams,
+            upstream_secrets: UpstreamSecrets::new([]),
+            operator: None,
+        };
+        let open = parts.open(public, None, std::future::ready(())).unwrap();
+        Self { gate, open, config, engine, address, cookie, key: session.key() }
+    }
+
+    /// Sends a request to the gate; `more` are header lines.
+    async fn ask(&self, path: &str, more: &str) -> Raw {
+        let mut client = Raw::connect(self.address).await;
+        let host = format!("localhost:{}", self.address.port());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")).await;
+        client
+    }
+
+    /// The same by the user who is signed in.
+    async fn ask_signed_in(&self, path: &str, more: &str) -> Raw {
+        self.ask(path, &format!("Cookie: freshgate={}\r\n{more}", self.cookie)).await
+    }
+
+    async fn access_token(&self) -> String {
+        match self.engine.open(self.key).await.unwrap() {
+            Opened::Open(session) => session.tokens().access_token.expose().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn at(app: &App, path: &str) -> Upstream {
+    Upstream { path: path.into(), ..Upstream::new(app.address.to_string()) }
+}
+
+const HEADERS_AND_BEARER: Told = Told { headers: true, bearer: true };
+
+/// What the app reads of the next request: its first line, and its headers.
+async fn told(app: &App) -> (String, BTreeMap<String, String>) {
+    let mut connection = app.accept().await;
+    let head = connection.head().await;
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let mut lines = head.trim_end().split("\r\n");
+    let first = lines.next().unwrap().to_owned();
+    let headers = lines.map(|line| line.split_once(": ").unwrap());
+    (first, headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+#[tokio::test]
+async fn each_app_gets_what_is_for_its_path() {
+    let (reports, wiki) = (App::start().await, App::start().await);
+    let upstreams = vec![at(&reports, "/reports"), Upstream { strip_path: true, ..at(&wiki, "/wiki") }];
+    let world = World::start(upstreams, Duration::ZERO, |_| {}).await;
+
+    let (mut client, (first, headers)) =
+        tokio::join!(world.ask_signed_in("/reports/1?x=2", ""), told(&reports));
+    assert_eq!(first, "GET /reports/1?x=2 HTTP/1.1");
+    assert_eq!(headers["freshgate-session"], world.key.to_string());
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+
+    let forged = "X-Forwarded-Prefix: /admin\r\nX_Forwarded_Prefix: /admin\r\n";
+    let (_client, (first, headers)) = tokio::join!(world.ask_signed_in("/wiki?x", forged), told(&wiki));
+    assert_eq!(first, "GET /?x HTTP/1.1");
+    assert_eq!(headers["x-forwarded-prefix"], "/wiki");
+    assert!(!headers.contains_key("x_forwarded_prefix"));
+    assert_eq!(headers["freshgate-session"], world.key.to_string(), "one login is for both");
+
+    let head = world.ask_signed_in("/elsewhere", "").await.head().await;
+    assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+    world.open.close().await;
+}
+
+#[tokio::test]
+async fn an_app_is_told_its_user_and_no_lies() {
+    let (app, plain) = (App::start().await, App::start().await);
+    let upstreams = vec![Upstream { told: HEADERS_AND_BEARER, ..at(&app, "/told") }, at(&plain, "")];
+    let world = World::start(upstreams, Duration::ZERO, |config| config.access.unverified_email = true).await;
+    let forged = "Authorization: Bearer forged\r\nAUTHORIZATION: Bearer again\r\nX-Forwarded-User: root\r\n\
+                  X_Forwarded_User: root\r\nX-Forwarded-Groups: admin\r\nX-Forwarded-Access-Token: forged\r\n\
+                  X-Auth-Request-User: root\r\nRemote_User: root\r\n";
+
+    let (_client, (_, headers)) = tokio::join!(world.ask_signed_in("/told/x", forged), told(&app));
+    assert_eq!(headers["authorization"], format!("Bearer {}", world.access_token().await));
+    assert_eq!(headers["x-forwarded-user"], "ada");
+    assert!(headers["x-forwarded-email"].starts_with("ada@"), "{headers:?}");
+    assert!(!headers.values().any(|value| value.contains("root") || value.contains("forged")), "{headers:?}");
+    assert!(!headers.values().any(|value| value.contains("again")), "{headers:?}");
+
+    // Who is not signed in has no word to say there either.
+    let (_client, (_, headers)) = tokio::join!(world.ask("/told/x", forged), told(&app));
+    let about_users = |headers: &BTreeMap<String, String>| -> Vec<String> {
+        headers.keys().filter(|name| name.contains("auth") || name.contains("user")).cloned().collect()
+    };
+    assert_eq!(about_users(&headers), Vec::<String>::new());
+
+    // An app that is handed nothing keeps its own ways of signing in.
+    let (_client, (_, headers)) = tokio::join!(world.ask_signed_in("/plain", forged), told(&plain));
+    assert_eq!(about_users(&headers), ["authorization"]);
+    assert!(headers["authorization"].ends_with("again"), "{headers:?}");
+    world.open.close().await;
+}
+
+/// Tokens live for 300 seconds in the world of `freshgate dev`.
+const ABOUT_TO_EXPIRE: Duration = Duration::from_secs(290);
+const EXPIRED: Duration = Duration::from_secs(310);
+
+#[tokio::test]
+async fn a_token_that_is_about_to_expire_is_refreshed_before_the_app_gets_it() {
+    let app = App::start().await;
+    let upstreams = vec![Upstream { told: HEADERS_AND_BEARER, ..at(&app, "") }];
+    let world = World::start(upstreams, ABOUT_TO_EXPIRE, |_| {}).await;
+    let before = world.access_token().await;
+    let (_client, (_, headers)) = tokio::join!(world.ask_signed_in("/", ""), told(&app));
+    let after = world.access_token().await;
+    assert_ne!(before, after);
+    assert_eq!(headers["authorization"], format!("Bearer {after}"));
+    world.open.close().await;
+}
+
+#[tokio::test]
+async fn while_the_provider_is_away_a_token_that_lives_is_good_and_no_other() {
+    let app = App::start().await;
+    let upstreams = || vec![Upstream { told: HEADERS_AND_BEARER, ..at(&app, "") }];
+    let world = World::start(upstreams(), ABOUT_TO_EXPIRE, |_| {}).await;
+    let World { gate, open, cookie, .. } = world;
+    let TestGate { provider, store, config, folder, .. } = gate;
+    provider.shutdown().await;
+    open.close().await;
+    for (ahead, is_good) in [(ABOUT_TO_EXPIRE, true), (EXPIRED, false)] {
+        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = public.local_addr().unwrap();
+        let engine = test_gate::engine_on(&config, Arc::new(store.clone()), Arc::new(Ahead(ahead)));
+        let upstream_secrets = UpstreamSecrets::new([]);
+        let config = config.clone();
+        let parts = GateParts { engine, config, upstreams: upstreams(), upstream_secrets, operator: None };
+        let open = parts.open(public, None, std::future::ready(())).unwrap();
+        let mut client = Raw::connect(address).await;
+        let request = format!("GET / HTTP/1.1\r\nHost: localhost:8501\r\nCookie: freshgate={cookie}\r\n\r\n");
+        client.send(request).await;
+        if is_good {
+            let (_, headers) = told(&app).await;
+            assert!(headers["authorization"].starts_with("Bearer "));
+        }
+        let head = client.head().await;
+        if is_good {
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        } else {
+            assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+            assert!(head.contains("\r\nretry-after: "), "{head}");
+        }
+        drop(client);
+        open.close().await;
+    }
+    drop(folder);
+}
+
+#[tokio::test]
+async fn where_only_a_login_helps_a_page_leads_to_it() {
+    let app = App::start().await;
+    let upstreams = vec![Upstream { told: HEADERS_AND_BEARER, ..at(&app, "") }];
+    let world = World::start(upstreams, ABOUT_TO_EXPIRE, |_| {}).await;
+    world.gate.revoke_at_provider("ada").await;
+    let page = "Accept: text/html\r\n";
+    let head = world.ask_signed_in("/reports?x=1", page).await.head().await;
+    assert!(head.starts_with("HTTP/1.1 303 See Other\r\n"), "{head}");
+    assert!(head.contains("\r\nlocation: /auth/login?next=%2Freports%3Fx%3D1\r\n"), "{head}");
+    match world.engine.open(world.key).await.unwrap() {
+        Opened::Ended(EndReason::Refused) => {}
+        other => panic!("{other:?}"),
+    }
+    world.open.close().await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_apps_and_drops_no_connection() {
+    let (old, new) = (App::start().await, App::start().await);
+    let world = World::start(vec![at(&old, "")], Duration::ZERO, |_| {}).await;
+
+    // A request that the old app has not finished to answer, and after it another on the same connection.
+    let mut client = world.ask_signed_in("/slow", "").await;
+    let mut connection = old.accept().await;
+    connection.head().await;
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    client.expect("first").await;
+    world.open.reload(&world.config, &[at(&new, "")], Vec::new(), true).unwrap();
+    connection.send("later").await;
+    client.expect("later").await;
+
+    let host = format!("localhost:{}", world.address.port());
+    client.send(format!("GET /next HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    let (first, _) = told(&new).await;
+    assert_eq!(first, "GET /next HTTP/1.1");
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    world.open.close().await;
+}
