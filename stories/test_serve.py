@@ -1,0 +1,148 @@
+"""One gate in front of apps that run by themselves: `freshgate serve`."""
+
+import json
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from harness.serving import Serving
+from harness.stage import Stage
+from harness.tabs import PATIENCE
+from harness.waiting import until
+
+
+@pytest.fixture
+def serving(stage: Stage) -> Iterator[Serving]:
+    """Apps and a gate are a story's to add; they end with it."""
+    # Long enough that no token is refreshed by itself.
+    serving = Serving(stage.prepare(token_seconds=60))
+    yield serving
+    serving.end()
+
+
+def test_two_streamlit_apps_share_one_login(serving: Serving) -> None:
+    serving.streamlit("/reports")
+    serving.streamlit("/board")
+    serving.start()
+    reports = serving.tab("/reports/?quarter=2").is_signed_out()
+    board = serving.tab("/board/").is_signed_out()
+
+    reports.sign_in("alice").shows("sub", "alice")
+    assert reports.page.url == f"{serving.address}/reports/?quarter=2"
+    board.open("/board/").is_signed_in().shows("sub", "alice").shows("token", reports.text("token"))
+
+    # What one refreshes, the other has at its next run.
+    assert board.refresh().startswith("new token")
+    reports.click("count").shows("clicks", 1).shows("token", board.text("token"))
+    assert reports.call_api() == "200"
+
+    # The only start that there is: nothing is at the root.
+    reports.log_out()
+    assert reports.page.url == f"{serving.address}/reports/"
+    board.is_signed_out()
+
+
+def sign_in(page: Page, serving: Serving, user: str) -> None:
+    provider = serving.stage.provider
+    page.wait_for_url(f"{provider.origin}/**", timeout=PATIENCE)
+    provider.fill_in_login(page, user)
+    page.wait_for_url(f"{serving.address}/**", timeout=PATIENCE)
+
+
+def told(page: Page, address: str, **headers: str) -> dict[str, Any]:
+    """What the app answers to a request of the page's browser with these headers besides."""
+    answer = page.context.request.get(address, headers=headers)
+    assert answer.status == 200, answer.text()
+    body: dict[str, Any] = json.loads(answer.text())
+    return body
+
+
+def test_any_app_is_told_who_its_user_is(serving: Serving) -> None:
+    serving.plain("/wiki", strip_path=True, require_login=True, hand_off=["headers", "bearer"])
+    serving.plain("/open", hand_off=["headers"])
+    serving.start(access={"unverified_email": True})
+    page = serving.stage.profile().new_page()
+    page.goto(f"{serving.address}/wiki/start?page=1", wait_until="commit")
+    sign_in(page, serving, "alice")
+    assert page.url == f"{serving.address}/wiki/start?page=1"
+
+    forged = {
+        "X-Forwarded-User": "root",
+        "X_Forwarded_User": "root",
+        "X-Forwarded_Groups": "admins",
+        "X-Forwarded-Preferred-Username": "root",
+        "Authorization": "Bearer forged",
+        "Freshgate_Session": "forged",
+    }
+    for sent in ({}, forged):
+        answer = told(page, f"{serving.address}/wiki/start", **sent)
+        assert answer["path"] == "/start"
+        headers = answer["told"]
+        assert headers["HTTP_X_FORWARDED_USER"] == "alice"
+        assert headers["HTTP_X_FORWARDED_EMAIL"] == "alice@example.test"
+        assert headers["HTTP_X_FORWARDED_GROUPS"] == "analysts,staff"
+        assert headers["HTTP_X_FORWARDED_PREFIX"] == "/wiki"
+        assert headers["HTTP_AUTHORIZATION"].startswith("Bearer ")
+        assert not [value for value in headers.values() if "root" in value or "forged" in value or "admins" in value]
+    stranger = told(serving.stage.profile().new_page(), f"{serving.address}/open/", **forged)["told"]
+    of_the_gate = ("HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR")
+    ours = [name for name in stranger if name.startswith(("HTTP_X_FORWARDED", "HTTP_FRESHGATE"))]
+    assert sorted(ours) == sorted(of_the_gate)
+    assert stranger["HTTP_AUTHORIZATION"] == "Bearer forged", "this app was promised nothing by that name"
+    refused = serving.stage.profile().new_page().context.request.get(f"{serving.address}/wiki/")
+    assert refused.status == 401
+    assert refused.json()["error"] == "not_signed_in"
+
+
+def test_an_app_never_gets_a_stale_token(stage: Stage) -> None:
+    serving = Serving(stage.prepare(token_seconds=6))
+    try:
+        serving.plain("/", require_login=True, hand_off=["bearer"])
+        # The request itself is what has the token refreshed.
+        serving.start(session={"refresh_ahead": False})
+        page = stage.profile().new_page()
+        page.goto(f"{serving.address}/", wait_until="commit")
+        sign_in(page, serving, "alice")
+        seen: list[str] = []
+
+        def two_refreshes() -> bool:
+            handed = str(told(page, f"{serving.address}/")["told"]["HTTP_AUTHORIZATION"])
+            answer = page.context.request.get(stage.provider.api_url, headers={"Authorization": handed})
+            assert answer.status == 200, "the token that was handed over is good"
+            if handed not in seen:
+                seen.append(handed)
+            return len(seen) == 3
+
+        until(two_refreshes, "two refreshes", seconds=90)
+        assert stage.provider.refreshes() == 2
+    finally:
+        serving.end()
+
+
+def test_the_configuration_changes_while_the_gate_runs(serving: Serving) -> None:
+    serving.plain("/one", require_login=True)
+    serving.start()
+    page = serving.stage.profile().new_page()
+    page.goto(f"{serving.address}/one/", wait_until="commit")
+    sign_in(page, serving, "alice")
+
+    # What is wrong is told, and nothing changes.
+    whole = (serving.folder / "freshgate.toml").read_text()
+    (serving.folder / "freshgate.toml").write_text(whole.replace("address = ", "adress = "))
+    serving.reload()
+    serving.gate.wait_for_line(r"did you mean `address`\?")
+    serving.gate.wait_for_line("is not taken: what was before stays")
+    assert told(page, f"{serving.address}/one/x")["path"] == "/one/x"
+
+    serving.plain("/two", require_login=True, hand_off=["headers"])
+    serving.write()
+    serving.reload()
+    serving.gate.wait_for_line("the configuration was read again.*apps=2")
+    assert told(page, f"{serving.address}/two/")["told"]["HTTP_X_FORWARDED_USER"] == "alice"
+    assert told(page, f"{serving.address}/one/x")["path"] == "/one/x"
+
+    serving.gate.send(signal.SIGTERM)
+    assert serving.gate.wait_for_exit() == 0
