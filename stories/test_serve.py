@@ -2,10 +2,14 @@
 
 import json
 import signal
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jwcrypto.common import JWException
+from jwcrypto.jwk import JWKSet
+from jwcrypto.jwt import JWT
 from playwright.sync_api import Page
 
 from harness.serving import Serving
@@ -146,3 +150,28 @@ def test_the_configuration_changes_while_the_gate_runs(serving: Serving) -> None
 
     serving.gate.send(signal.SIGTERM)
     assert serving.gate.wait_for_exit() == 0
+
+
+def test_an_assertion_is_verified_by_a_library_that_is_not_ours(serving: Serving) -> None:
+    serving.plain("/wiki", require_login=True, hand_off=["assertion"])
+    serving.start(access={"unverified_email": True})
+    page = serving.stage.profile().new_page()
+    page.goto(f"{serving.address}/wiki/", wait_until="commit")
+    sign_in(page, serving, "alice")
+    assertion = told(page, f"{serving.address}/wiki/")["told"]["HTTP_FRESHGATE_ASSERTION"]
+
+    # As docs/serve.md shows it.
+    with urllib.request.urlopen(f"{serving.address}/.well-known/freshgate/jwks.json", timeout=20) as answer:
+        keys = JWKSet.from_json(answer.read().decode())
+
+    def verified(audience: str) -> dict[str, Any]:
+        wanted = {"iss": serving.address, "aud": audience, "exp": None, "sub": None}
+        token = JWT(jwt=assertion, key=keys, algs=["ES256"], check_claims=wanted)
+        claims: dict[str, Any] = json.loads(token.claims)
+        return claims
+
+    claims = verified(f"{serving.address}/wiki")
+    assert (claims["sub"], claims["email"], claims["groups"]) == ("alice", "alice@example.test", ["analysts", "staff"])
+    assert claims["exp"] - claims["iat"] == 60
+    with pytest.raises(JWException):
+        verified(serving.address)

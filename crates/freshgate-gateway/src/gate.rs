@@ -25,7 +25,7 @@ use freshgate::{
     provider::{DpopUse, HttpTransport, MetadataUnavailable, Provider, ProviderConfig},
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
-use freshgate_oidc::{ClientCredential, MetadataError, Secret};
+use freshgate_oidc::{AssertionKey, ClientCredential, MetadataError, Secret};
 use freshgate_web::{Gate, GateBody, GateConfig, GateLayer};
 use futures_util::future::join_all;
 use http::{Request, Response, uri::Scheme};
@@ -37,7 +37,7 @@ use url::Url;
 
 use crate::{
     config::{
-        Config, ConfiguredProvider, Framework, MORE_RESOURCES, StartupProblem, StoreLocation, Upstream,
+        Config, ConfiguredProvider, Framework, MORE_RESOURCES, StartupProblem, StoreLocation, Told, Upstream,
         as_sent,
     },
     keys,
@@ -45,8 +45,8 @@ use crate::{
     operator::{OperatorListener, Ready},
     session_api::{SessionApi, UpstreamSecrets},
     upstream::{
-        Entrant, HandOff, ProxyOptions, ResponseBody, ReverseProxy, StillOpen, Tunnels, UpstreamOptions,
-        close_sockets_of_ended_sessions,
+        Assertions, Entrant, HandOff, ProxyOptions, ResponseBody, ReverseProxy, StillOpen, Tunnels,
+        UpstreamOptions, close_sockets_of_ended_sessions,
     },
 };
 
@@ -425,10 +425,15 @@ fn upstream_options(engine: &Engine, config: &Config, upstream: &Upstream) -> Up
             path => as_sent(&format!("{}{path}", config.public.base_path())),
         },
         strip_path: upstream.strip_path,
-        hand_off: (told.headers || told.bearer).then(|| HandOff {
+        hand_off: (told != Told::default()).then(|| HandOff {
             engine: engine.clone(),
             headers: told.headers,
             bearer: told.bearer,
+            assertion: told.assertion.then(|| Assertions {
+                key: Arc::new(AssertionKey::from_secret(&config.cookie_secret)),
+                issuer: address_of(config, ""),
+                audience: address_of(config, &upstream.path),
+            }),
             unverified_email: config.access.unverified_email,
         }),
         identity_headers: upstream.identity_headers.clone(),
@@ -437,6 +442,16 @@ fn upstream_options(engine: &Engine, config: &Config, upstream: &Upstream) -> Up
         ..UpstreamOptions::new(upstream.address.as_str())
     }
 }
+
+/// The address of an app, without a `/` at its end.
+fn address_of(config: &Config, path: &str) -> String {
+    let mut address = config.public.origin();
+    address.set_path(&format!("{}{path}", config.public.base_path()));
+    address.as_str().trim_end_matches('/').to_owned()
+}
+
+/// Where the public keys are by which apps verify assertions.
+const ASSERTION_KEYS: &str = "/.well-known/freshgate/jwks.json";
 
 fn guard(engine: &Engine, config: &Config, upstreams: &[Upstream]) -> Result<GateLayer, StartupProblem> {
     let default_provider =
@@ -452,6 +467,10 @@ fn guard(engine: &Engine, config: &Config, upstreams: &[Upstream]) -> Result<Gat
     gate.unverified_email = config.access.unverified_email;
     gate.forward_auth = config.access.forward_auth;
     gate.provider_token_key = Some(config.cookie_secret.clone());
+    if upstreams.iter().any(|upstream| upstream.told.assertion) {
+        let keys = AssertionKey::from_secret(&config.cookie_secret).jwk_set().to_string();
+        gate.documents.push((ASSERTION_KEYS.to_owned(), keys.into()));
+    }
     for upstream in upstreams {
         let path = as_sent(&upstream.path);
         if upstream.framework == Framework::Streamlit {

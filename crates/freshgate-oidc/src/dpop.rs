@@ -2,17 +2,13 @@
 
 use std::fmt;
 
-use aws_lc_rs::{
-    agreement::{self, ECDH_P256},
-    signature::{EcdsaKeyPair, Ed25519KeyPair},
-};
 use serde_json::{Value, json};
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
     discovery::ProviderMetadata,
-    jws::{KeyPair, SigningAlgorithm, ecdsa},
+    jws::{KeyPair, SigningAlgorithm},
     secret::{Secret, base64url, from_base64url, sha256},
     time::Timestamp,
 };
@@ -105,16 +101,7 @@ impl DpopKey {
     }
 
     fn public_jwk(&self) -> Value {
-        let pair = self.usable_pair();
-        let public = pair.public_key();
-        match &pair {
-            // An uncompressed point: 0x04, then both coordinates.
-            KeyPair::Ec(..) => {
-                let (x, y) = public[1..].split_at(public.len() / 2);
-                json!({"kty": "EC", "crv": "P-256", "x": base64url(x), "y": base64url(y)})
-            }
-            _ => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(public)}),
-        }
+        self.usable_pair().public_jwk_of_seed()
     }
 
     fn usable_pair(&self) -> KeyPair {
@@ -123,18 +110,7 @@ impl DpopKey {
 
     fn pair(&self) -> Option<KeyPair> {
         let seed = Zeroizing::new(from_base64url(self.seed.expose())?);
-        match self.algorithm {
-            SigningAlgorithm::Es256 => {
-                let public = agreement::PrivateKey::from_private_key(&ECDH_P256, &seed).ok()?;
-                let public = public.compute_public_key().ok()?;
-                let curve = ecdsa(self.algorithm)?;
-                let pair =
-                    EcdsaKeyPair::from_private_key_and_public_key(curve, &seed, public.as_ref()).ok()?;
-                Some(KeyPair::Ec(self.algorithm, pair))
-            }
-            SigningAlgorithm::EdDsa => Ed25519KeyPair::from_seed_unchecked(&seed).ok().map(KeyPair::Ed25519),
-            _ => None,
-        }
+        KeyPair::of_seed(self.algorithm, &seed)
     }
 }
 
@@ -185,7 +161,7 @@ impl DpopNonce {
 }
 
 /// RFC 7638 section 3: the members that make the key, in the order of their names, without white space.
-fn thumbprint(jwk: &Value) -> String {
+pub(crate) fn thumbprint(jwk: &Value) -> String {
     let member = |name: &str| jwk[name].as_str().map(|value| format!("\"{name}\":\"{value}\""));
     let members: Vec<String> =
         ["crv", "e", "kty", "n", "x", "y"].iter().filter_map(|name| member(name)).collect();

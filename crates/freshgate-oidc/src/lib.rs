@@ -5,6 +5,7 @@
 //! as arguments, decisions go out as types; a type with a private constructor ([`VerifiedIdToken`], [`AuthorizedCode`],
 //! [`VerifiedLogoutToken`], [`UserInfo`]) is proof that the rules of its section held.
 
+mod assertion;
 mod authorization;
 mod claims;
 mod client_auth;
@@ -23,6 +24,7 @@ mod token;
 mod token_request;
 mod userinfo;
 
+pub use assertion::AssertionKey;
 pub use authorization::{
     AuthenticationDemands, AuthorizationError, AuthorizationParameters, AuthorizationRequest, AuthorizedCode,
     CallbackError, CallbackParameters, ExpectedCallback, IssuerParameter, MalformedCallback, ParameterError,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use freshgate::Secret;
 use url::{Position, Url};
 
@@ -49,6 +50,8 @@ pub struct GateConfig {
     pub mounts: Vec<String>,
     /// The path below `base_path` at which users start, and to which a logout leads: `/` unless no app is there.
     pub start: String,
+    /// What is answered here to everybody, as JSON: paths below `base_path`, to the byte, and what is there.
+    pub documents: Vec<(String, Bytes)>,
     /// Further origins whose pages are this app's own and may open WebSockets.
     pub other_origins: Vec<Url>,
     /// The key of Streamlit's signed provider names (its `cookie_secret`), if they are to be understood.
@@ -73,6 +76,7 @@ impl GateConfig {
             forward_auth: None,
             mounts: Vec::new(),
             start: "/".to_owned(),
+            documents: Vec::new(),
             other_origins: Vec::new(),
             provider_token_key: None,
         }
@@ -120,6 +124,7 @@ pub(crate) struct Site {
     /// With the base path, the longest first.
     mounts: Vec<String>,
     start: String,
+    documents: Vec<(String, Bytes)>,
 }
 
 impl Site {
@@ -145,11 +150,17 @@ impl Site {
             .collect();
         mounts.sort_by_key(|path| std::cmp::Reverse(path.len()));
         let start = format!("{base_path}{}", config.start);
+        let documents: Vec<_> = config
+            .documents
+            .into_iter()
+            .map(|(path, document)| (format!("{base_path}{path}"), document))
+            .collect();
         let ends_badly = |path: &&String| path.ends_with('/');
         if let Some(bad) = mounts.iter().find(ends_badly) {
             return Err(GateConfigError::NotAPath(bad.clone()));
         }
         let all = [&callback_path, &start].into_iter().chain(&public_paths).chain(&mounts);
+        let all = all.chain(documents.iter().map(|(path, _)| path));
         if let Some(bad) = all.into_iter().find(|path| !is_path(&public_origin, path)) {
             return Err(GateConfigError::NotAPath(bad.clone()));
         }
@@ -176,6 +187,7 @@ impl Site {
             public_paths,
             mounts,
             start,
+            documents,
         };
         match site.route(&site.callback_path) {
             Route::Ours(Ours::Callback) => Ok(site),
@@ -190,7 +202,9 @@ impl Site {
         let is_there = |ours: &Ours| *ours != Ours::Verify || self.forward_auth.is_some();
         if let Some(ours) = below_base.and_then(Ours::of_path).filter(is_there) {
             Route::Ours(ours)
-        } else if let Some(ours) = self.mount_of(path).and_then(|mount| Ours::of_path(&path[mount.len()..]).filter(is_there)) {
+        } else if let Some(ours) =
+            self.mount_of(path).and_then(|mount| Ours::of_path(&path[mount.len()..]).filter(is_there))
+        {
             Route::Ours(ours)
         } else if path == self.callback_path {
             Route::Ours(Ours::Callback)
@@ -204,6 +218,11 @@ impl Site {
     /// Whether an e-mail address counts that the provider does not call verified.
     pub(crate) fn unverified_email(&self) -> bool {
         self.access.unverified_email()
+    }
+
+    /// What is at a path that is answered to everybody.
+    pub(crate) fn document(&self, path: &str) -> Option<&Bytes> {
+        self.documents.iter().find(|(known, _)| known == path).map(|(_, document)| document)
     }
 
     /// The rules for a path that is not ours.

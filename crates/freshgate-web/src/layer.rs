@@ -76,6 +76,9 @@ impl<S> Gate<S> {
     {
         let (mut parts, body) = request.into_parts();
         let asked = Asked::of(&parts);
+        if let Some(document) = self.routes.site.document(parts.uri.path()) {
+            return self.routes.finish(respond::document(document)).map(GateBody::ours);
+        }
         let route = self.routes.site.route(parts.uri.path());
         if let Route::Ours(ours) = route {
             // Boxed, so that every request to the app does not carry the room that a login needs.

@@ -46,6 +46,15 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     answer
 }
 
+/// Answers with JSON that is the same for everybody, and may be kept for a while.
+pub(crate) fn document(document: &Bytes) -> Answer {
+    let mut answer = Answer::new(document.clone());
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    answer
+}
+
 /// Answers with a page.
 pub(crate) fn page(status: StatusCode, page: &Page<'_>) -> Answer {
     let mut answer = Answer::new(Bytes::from(page.html()));

@@ -59,6 +59,8 @@ pub struct Told {
     pub headers: bool,
     /// The access token, by `Authorization`.
     pub bearer: bool,
+    /// Who the user is, by an assertion that we sign.
+    pub assertion: bool,
 }
 
 impl Upstream {
@@ -239,13 +241,19 @@ fn path(given: &Given, report: &mut Report) -> Option<String> {
 
 fn told(given: &Given, report: &mut Report) -> Told {
     let mut told = Told::default();
+    let one = Told::default;
+    let ways = [
+        ("headers", Told { headers: true, ..one() }),
+        ("bearer", Told { bearer: true, ..one() }),
+        ("assertion", Told { assertion: true, ..one() }),
+    ];
     for given in given.each(report).unwrap_or_default() {
-        let ways = [
-            ("headers", Told { headers: true, bearer: false }),
-            ("bearer", Told { headers: false, bearer: true }),
-        ];
         if let Some(way) = given.one_of(&ways, report) {
-            told = Told { headers: told.headers || way.headers, bearer: told.bearer || way.bearer };
+            told = Told {
+                headers: told.headers || way.headers,
+                bearer: told.bearer || way.bearer,
+                assertion: told.assertion || way.assertion,
+            };
         }
     }
     told

@@ -85,7 +85,7 @@ fn at(app: &App, path: &str) -> Upstream {
     Upstream { path: path.into(), ..Upstream::new(app.address.to_string()) }
 }
 
-const HEADERS_AND_BEARER: Told = Told { headers: true, bearer: true };
+const HEADERS_AND_BEARER: Told = Told { headers: true, bearer: true, assertion: false };
 
 /// What the app reads of the next request: its first line, and its headers.
 async fn told(app: &App) -> (String, BTreeMap<String, String>) {
@@ -244,5 +244,34 @@ async fn a_reload_changes_the_apps_and_drops_no_connection() {
     let (first, _) = told(&new).await;
     assert_eq!(first, "GET /next HTTP/1.1");
     assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    world.open.close().await;
+}
+
+#[tokio::test]
+async fn an_assertion_is_for_one_app_and_a_minute() {
+    let (wiki, plain) = (App::start().await, App::start().await);
+    let told_by_assertion = Told { assertion: true, ..Told::default() };
+    let upstreams = vec![Upstream { told: told_by_assertion, ..at(&wiki, "/wiki") }, at(&plain, "")];
+    let world = World::start(upstreams, Duration::ZERO, |_| {}).await;
+    let forged = "Freshgate-Assertion: forged\r\nFreshgate_Assertion: forged\r\n";
+    let (_client, (_, headers)) = tokio::join!(world.ask_signed_in("/wiki/", forged), told(&wiki));
+    let payload = headers["freshgate-assertion"].split('.').nth(1).unwrap().to_owned();
+    let claims: serde_json::Value =
+        serde_json::from_slice(&freshgate_oidc::from_base64url(&payload).unwrap()).unwrap();
+    let origin = format!("http://localhost:{}", world.address.port());
+    assert_eq!((claims["iss"].as_str(), claims["sub"].as_str()), (Some(&*origin), Some("ada")));
+    assert_eq!(claims["aud"], format!("{origin}/wiki"));
+    assert_eq!(claims["sid"], world.key.to_string());
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+    assert_eq!(claims["email"], "ada@example.com");
+    assert!(!headers.values().any(|value| value == "forged"));
+    // Who is not signed in, and an app that asked for none, get none.
+    for (path, app) in [("/wiki/", &wiki), ("/", &plain)] {
+        let (_client, (_, headers)) = tokio::join!(world.ask(path, forged), told(app));
+        assert!(!headers.keys().any(|name| name.contains("assertion")), "{headers:?}");
+    }
+    let mut keys = world.ask("/.well-known/freshgate/jwks.json", "").await;
+    let head = keys.head().await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("application/json"), "{head}");
     world.open.close().await;
 }

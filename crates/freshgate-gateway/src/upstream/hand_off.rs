@@ -1,22 +1,27 @@
 //! What an app is told of its user, besides the session's handle.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use freshgate::{
     Engine,
     engine::{Opened, RefreshError, RefreshFailure, TryLater},
     session::{OpenSession, SessionKey},
 };
-use freshgate_oidc::Claims;
+use freshgate_oidc::{AssertionKey, Claims, Secret};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::UpstreamError;
 
+/// The header by which an app gets an assertion.
+const FRESHGATE_ASSERTION: HeaderName = HeaderName::from_static("freshgate-assertion");
 const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 const X_FORWARDED_EMAIL: HeaderName = HeaderName::from_static("x-forwarded-email");
 const X_FORWARDED_PREFERRED_USERNAME: HeaderName = HeaderName::from_static("x-forwarded-preferred-username");
 const X_FORWARDED_GROUPS: HeaderName = HeaderName::from_static("x-forwarded-groups");
+
+/// How long an assertion is good, in seconds.
+const ASSERTION_LIFETIME: i64 = 60;
 
 /// How long a request waits for a token that has to be refreshed first.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,8 +39,44 @@ pub struct HandOff {
     pub headers: bool,
     /// Whether it gets the access token: `Authorization: Bearer`, refreshed first if it is about to expire.
     pub bearer: bool,
+    /// By what assertions it is told who the user is, if it is: `Freshgate-Assertion`.
+    pub assertion: Option<Assertions>,
     /// Whether it is told an e-mail address that the provider does not call verified.
     pub unverified_email: bool,
+}
+
+/// How assertions for one app are made.
+#[derive(Clone)]
+pub struct Assertions {
+    /// What signs them.
+    pub key: Arc<AssertionKey>,
+    /// Who says it: the gate's public address.
+    pub issuer: String,
+    /// To whom: the app's public address.
+    pub audience: String,
+}
+
+impl Assertions {
+    /// An assertion about the session's user, good for this request: a minute.
+    fn assert(&self, engine: &Engine, session: &OpenSession, unverified_email: bool) -> Secret {
+        let now = engine.clock().now().as_unix_seconds();
+        let mut claims = json!({
+            "iss": self.issuer,
+            "aud": self.audience,
+            "iat": now,
+            "exp": now + ASSERTION_LIFETIME,
+            "sid": session.key().to_string(),
+        });
+        let known = session.claims();
+        for name in ["sub", "email", "preferred_username", "name", "groups"] {
+            if let Some(value) = known.get(name)
+                && (name != "email" || unverified_email || freshgate_web::is_email_verified(known))
+            {
+                claims[name] = value.clone();
+            }
+        }
+        self.key.sign(&claims)
+    }
 }
 
 impl HandOff {
@@ -74,6 +115,14 @@ impl HandOff {
     }
 
     fn tell_claims(&self, session: &OpenSession, told: &mut ToldHeaders) {
+        if let Some(assertions) = &self.assertion {
+            let assertion = assertions.assert(&self.engine, session, self.unverified_email);
+            // It is base64url and dots.
+            if let Ok(mut value) = HeaderValue::try_from(assertion.expose()) {
+                value.set_sensitive(true);
+                told.push((FRESHGATE_ASSERTION, value));
+            }
+        }
         if self.headers {
             told.extend(claims_as_headers(session.claims(), self.unverified_email));
         }

@@ -54,7 +54,7 @@ use route::{Upstream, Upstreams};
 pub use body::{RequestBodyError, ResponseBody};
 pub(crate) use closing::close_sockets_of_ended_sessions;
 pub use error::UpstreamError;
-pub use hand_off::HandOff;
+pub use hand_off::{Assertions, HandOff};
 pub use tunnels::Tunnels;
 
 /// What the proxy needs to know, whichever app a request is for.

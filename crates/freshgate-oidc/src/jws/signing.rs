@@ -1,12 +1,13 @@
-//! Signing with keys of our own: client assertions and DPoP proofs.
+//! Signing with keys of our own: client assertions, DPoP proofs, and what apps are told of their users.
 
 use aws_lc_rs::{
+    agreement::{self, ECDH_P256},
     rand::SystemRandom,
     signature::{
         self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding, RsaKeyPair,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::SigningAlgorithm;
 use crate::secret::{Secret, base64url};
@@ -27,6 +28,35 @@ pub(crate) const CURVES: [(SigningAlgorithm, &str); 3] = [
 ];
 
 impl KeyPair {
+    /// The key that these 32 bytes make, for ES256 and EdDSA. `None` for any other algorithm, and for one in four billion.
+    pub(crate) fn of_seed(algorithm: SigningAlgorithm, seed: &[u8]) -> Option<Self> {
+        match algorithm {
+            SigningAlgorithm::Es256 => {
+                let public = agreement::PrivateKey::from_private_key(&ECDH_P256, seed).ok()?;
+                let public = public.compute_public_key().ok()?;
+                let curve = ecdsa(algorithm)?;
+                let pair =
+                    EcdsaKeyPair::from_private_key_and_public_key(curve, seed, public.as_ref()).ok()?;
+                Some(Self::Ec(algorithm, pair))
+            }
+            SigningAlgorithm::EdDsa => Ed25519KeyPair::from_seed_unchecked(seed).ok().map(Self::Ed25519),
+            _ => None,
+        }
+    }
+
+    /// The public part of a key that was made of a seed, as a JWK with what its thumbprint is made of (RFC 7638).
+    pub(crate) fn public_jwk_of_seed(&self) -> Value {
+        let public = self.public_key();
+        match self {
+            // An uncompressed point: 0x04, then both coordinates.
+            Self::Ec(..) => {
+                let (x, y) = public[1..].split_at(public.len() / 2);
+                json!({"kty": "EC", "crv": "P-256", "x": base64url(x), "y": base64url(y)})
+            }
+            _ => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(public)}),
+        }
+    }
+
     /// Whether it can make signatures of this algorithm.
     pub(crate) fn fits(&self, algorithm: SigningAlgorithm) -> bool {
         match self {

@@ -52,7 +52,7 @@ fn several_apps_and_all_that_can_be_said_of_them() {
         path = "/wiki"
         address = "http://[::1]"
         strip_path = true
-        hand_off = ["headers", "bearer"]
+        hand_off = ["headers", "bearer", "assertion"]
         require_login = true
         public_paths = ["/health"]
         connect_timeout = "2s"
@@ -70,7 +70,7 @@ fn several_apps_and_all_that_can_be_said_of_them() {
     let wiki = Upstream {
         path: "/wiki".into(),
         strip_path: true,
-        told: Told { headers: true, bearer: true },
+        told: Told { headers: true, bearer: true, assertion: true },
         require_login: Some(true),
         public_paths: vec!["/health".into()],
         connect_timeout: Duration::from_secs(2),
