@@ -1,7 +1,9 @@
 """One gate in front of apps that run by themselves: `freshgate serve`."""
 
 import json
+import secrets
 import signal
+import socket
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -126,9 +128,33 @@ def test_an_app_never_gets_a_stale_token(stage: Stage) -> None:
         serving.end()
 
 
-def test_the_configuration_changes_while_the_gate_runs(serving: Serving) -> None:
+class ServiceManager:
+    """What systemd is told (sd_notify(3))."""
+
+    def __init__(self) -> None:
+        self.address = f"@freshgate-stories-{secrets.token_hex(8)}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(30)
+        self._socket.bind(self.address.replace("@", "\0"))
+
+    def told(self) -> str:
+        return self._socket.recv(4096).decode().strip()
+
+    def end(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager() -> Iterator[ServiceManager]:
+    manager = ServiceManager()
+    yield manager
+    manager.end()
+
+
+def test_the_configuration_changes_while_the_gate_runs(serving: Serving, manager: ServiceManager) -> None:
     serving.plain("/one", require_login=True)
-    serving.start()
+    serving.start(variables={"NOTIFY_SOCKET": manager.address})
+    assert manager.told() == "READY=1"
     page = serving.stage.profile().new_page()
     page.goto(f"{serving.address}/one/", wait_until="commit")
     sign_in(page, serving, "alice")
@@ -140,6 +166,8 @@ def test_the_configuration_changes_while_the_gate_runs(serving: Serving) -> None
     serving.gate.wait_for_line(r"did you mean `address`\?")
     serving.gate.wait_for_line("is not taken: what was before stays")
     assert told(page, f"{serving.address}/one/x")["path"] == "/one/x"
+    assert manager.told().startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert manager.told() == "READY=1"
 
     serving.plain("/two", require_login=True, hand_off=["headers"])
     serving.write()
@@ -150,6 +178,7 @@ def test_the_configuration_changes_while_the_gate_runs(serving: Serving) -> None
 
     serving.gate.send(signal.SIGTERM)
     assert serving.gate.wait_for_exit() == 0
+    assert [manager.told() for _ in range(3)][2] == "STOPPING=1"
 
 
 def test_an_assertion_is_verified_by_a_library_that_is_not_ours(serving: Serving) -> None:

@@ -78,7 +78,7 @@ class Serving:
         path.write_text("\n".join(parts))
         return path
 
-    def start(self, **settings: Mapping[str, Any]) -> "Serving":
+    def start(self, variables: Mapping[str, str] | None = None, **settings: Mapping[str, Any]) -> "Serving":
         """Starts the gate, and waits until it serves."""
         config = self.write(**settings)
         port = self.stage.project.port
@@ -86,7 +86,7 @@ class Serving:
         store = f"sqlite:{self.stage.folder / 'store' / 'sessions.db'}"
         (self.stage.folder / "store").mkdir()
         log = self.stage.logs / "gate-1.log"
-        self.gate = Process([*command, "--store", store], log, cwd=self.folder, env=environment())
+        self.gate = Process([*command, "--store", store], log, cwd=self.folder, env=environment(**(variables or {})))
         self.gate.wait_for_line(r"\bready\b.*\bapps=")
         return self
 

@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::FileTypeExt as _, path::Path, process::ExitCode}
 
 use freshgate::clock::SystemEntropy;
 use freshgate_oidc::Secret;
+use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 
 use crate::{
@@ -69,10 +70,16 @@ pub async fn serve(
     let session_api = session_api.map(RemovedAtTheEnd);
     let start = config.public.start();
     tracing::info!(address = %start, apps = upstreams.len(), "ready");
+    tell_service_manager(&[NotifyState::Ready]);
     let mut running = Running { command, environment, config, upstreams, gate };
     while signals.asked().await == Asked::Reload {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell_service_manager(&[NotifyState::Reloading, now]);
+        }
         running.reload();
+        tell_service_manager(&[NotifyState::Ready]);
     }
+    tell_service_manager(&[NotifyState::Stopping]);
     tracing::info!("stopping");
     let stopped = tokio::select! {
         () = running.gate.close() => ExitCode::SUCCESS,
@@ -83,6 +90,13 @@ pub async fn serve(
     };
     drop(session_api);
     Ok(stopped)
+}
+
+/// Tells systemd, if that started us as a `Type=notify` or `notify-reload` service.
+fn tell_service_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the service manager cannot be told");
+    }
 }
 
 async fn until_told_to_stop(signals: &mut Signals) {
