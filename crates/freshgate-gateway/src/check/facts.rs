@@ -49,8 +49,25 @@ pub(super) struct DocumentFacts {
     pub(super) content_type: Option<String>,
     pub(super) took: Duration,
     pub(super) skew: Option<Skew>,
+    /// Over TLS: what it showed.
+    pub(super) certificate: Option<CertificateFacts>,
     /// Where the status is 200: what it says, or why that cannot be used.
     pub(super) metadata: Option<Result<(), MetadataError>>,
+}
+
+/// A certificate, with those that vouch for it as far as they were shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CertificateFacts {
+    Unreadable(String),
+    Read {
+        /// When all of them are good.
+        from: Timestamp,
+        to: Timestamp,
+        /// Whether the first is of the host that it was shown for.
+        is_for_host: bool,
+        /// The names that it is for.
+        names: Vec<String>,
+    },
 }
 
 /// How far the clock of a provider is ahead of ours (negative: behind), and how exactly that is known.

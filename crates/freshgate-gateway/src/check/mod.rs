@@ -36,6 +36,7 @@ use self::{
         Asker,
         login::{NoLogin, Wanted},
     },
+    facts::GateProbe,
     finding::{About, Finding, Outcome, Section, Verdict},
     judge::{Addresses, Site},
 };
@@ -132,7 +133,8 @@ impl Checking<'_> {
             let metadata = facts.known.as_ref().map(|known| &known.metadata);
             outcome.register.push(judge::registration(&config.name, metadata, &site));
             let about = About::Provider { name: config.name.clone(), at: config.metadata_url.clone() };
-            outcome.sections.push(Section { about, findings: judge::provider(config, &facts, &site) });
+            let now = self.asker.clock.now();
+            outcome.sections.push(Section { about, findings: judge::provider(config, &facts, &site, now) });
             if self.command.login && wanted.as_ref() == Some(&config.name) && facts.known.is_some() {
                 let findings = self.login(&engine, provider, &configured, &site, person).await;
                 outcome
@@ -180,6 +182,13 @@ impl Checking<'_> {
             "https" => Some(ask::probe(asker, &as_anybody, &start, None).await),
             _ => None,
         };
+        let certificate = match (&config.tls, &public) {
+            (Some(tls), _) => Some(ask::certificate(&tls.chain(), &start)),
+            (None, Some(GateProbe::Gate { .. } | GateProbe::SomethingElse(_))) => {
+                as_anybody.certificate(&start).await.map(|shown| ask::certificate(&[shown.into()], &start))
+            }
+            (None, _) => None,
+        };
         let mut findings = vec![settings(notes)];
         findings.extend(judge::gate(&Addresses {
             is_loopback: crate::config::is_this_machine(&start),
@@ -188,6 +197,8 @@ impl Checking<'_> {
             tls: config.tls.is_some(),
             here,
             public,
+            certificate,
+            now: asker.clock.now(),
         }));
         let store = ask::store(asker, config);
         findings.push(judge::store(&store));

@@ -106,6 +106,11 @@ impl Tls {
         Ok(Self { certificate, config: Arc::new(config) })
     }
 
+    /// The certificate that is in use, first, and those that vouch for it.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.certificate.in_use.read().unwrap_or_else(PoisonError::into_inner).cert.clone()
+    }
+
     /// Takes up changes of the files until `stop`. Spawn it once.
     pub(crate) async fn watch(self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK);

@@ -1,10 +1,12 @@
 //! Asks: the provider, the gate that may be running, this machine. What the answers mean is for `judge`.
 //!
 //! - `provider.rs`: a provider, as far as it can be asked without anybody signing in
+//! - `certificate.rs`: what a certificate says of itself
 //! - `gate.rs`: what answers at the gate's addresses
 //! - `machine.rs`: the store, the keys, Python
 //! - `login.rs`: a login that somebody makes, and what comes of it
 
+mod certificate;
 mod gate;
 pub(super) mod login;
 mod machine;
@@ -21,6 +23,7 @@ use http::{HeaderMap, Method};
 use url::Url;
 
 pub(super) use self::{
+    certificate::certificate,
     gate::probe,
     machine::{python, seal, store},
     provider::provider,

@@ -5,14 +5,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use freshgate::{
     Engine,
     engine::LoginRequest,
-    provider::{Provider, ProviderAnswer, Transport},
+    provider::{HttpTransport, Provider, ProviderAnswer, Transport},
 };
 use freshgate_oidc::{AuthorizationParameters, JwkSet, ProviderMetadata, Timestamp};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Asker, chain};
+use super::{Asker, certificate, chain};
 use crate::{
     check::facts::{
         Asked, ClientFacts, DocumentFacts, KeyFacts, KnownProvider, LoginRequestFacts, ProviderFacts, Skew,
@@ -25,7 +25,7 @@ pub(in crate::check) async fn provider(
     asker: &mut Asker,
     engine: &Engine,
     provider: &Provider,
-    transport: &dyn Transport,
+    transport: &HttpTransport,
     redirect_uri: &Url,
 ) -> ProviderFacts {
     let config = provider.config();
@@ -48,12 +48,17 @@ pub(in crate::check) async fn provider(
             (Some(Ok(())), Some(known(asker, engine, provider, transport, redirect_uri, metadata).await))
         }
     };
+    let shown = match config.metadata_url.scheme() {
+        "https" => transport.certificate(&config.metadata_url).await,
+        _ => None,
+    };
     let document = DocumentFacts {
         status: answer.status,
         location: header(header::LOCATION),
         content_type: header(header::CONTENT_TYPE),
         took,
         skew: skew(&answer, started.0, took),
+        certificate: shown.map(|shown| certificate(&[shown.into()], &config.metadata_url)),
         metadata,
     };
     ProviderFacts { document: Asked::Answered(document), known }

@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
+use freshgate::provider::ConnectionTrouble;
+use freshgate_oidc::Timestamp;
 use http::StatusCode;
 use url::Url;
 
-use super::reach;
+use super::{certificate, reach};
 use crate::check::{
-    facts::{Asked, GateProbe, Trouble},
+    facts::{Asked, CertificateFacts, GateProbe, Trouble},
     finding::Finding,
 };
-use freshgate::provider::ConnectionTrouble;
 
 /// The addresses of the gate, and what answered there.
 pub(in crate::check) struct Addresses<'a> {
@@ -23,10 +24,21 @@ pub(in crate::check) struct Addresses<'a> {
     pub(in crate::check) here: GateProbe,
     /// Where browsers reach it, if that is another address.
     pub(in crate::check) public: Option<GateProbe>,
+    /// What it shows to browsers, if it speaks TLS itself; else what stands before it shows, if that was reached.
+    pub(in crate::check) certificate: Option<CertificateFacts>,
+    pub(in crate::check) now: Timestamp,
 }
 
 pub(in crate::check) fn gate(addresses: &Addresses<'_>) -> Vec<Finding> {
     let mut findings = vec![address(addresses), cookies(addresses)];
+    let Addresses { start, now, .. } = addresses;
+    findings.extend(addresses.certificate.as_ref().map(|facts| {
+        if addresses.tls {
+            return certificate::own(start, facts, *now);
+        }
+        let host = start.host_str().unwrap_or_default();
+        certificate::others(host, "whoever runs the proxy", facts, *now)
+    }));
     findings.push(running(addresses));
     findings.extend(addresses.public.as_ref().map(|public| proxy(addresses, public)));
     findings

@@ -1,11 +1,13 @@
 //! Judges: from what was learnt to findings. Nothing here asks anybody anything.
 //!
 //! - `reach.rs`: whether something is reached, and what keeps it from being
+//! - `certificate.rs`: how long a certificate is good, and whose it is
 //! - `document.rs`: a provider's metadata and issuer; `keys.rs`: its keys; `client.rs`: whether it takes us;
 //!   `refresh.rs`, `userinfo.rs`, `logout.rs`, `clock.rs`: the rest of it
 //! - `gate.rs`: where browsers and the gate meet; `machine.rs`: the store, the keys, Python
 //! - `login.rs`: a login that somebody made
 
+mod certificate;
 mod client;
 mod clock;
 mod document;
@@ -35,7 +37,12 @@ use super::{
 };
 
 /// What is to be said of a provider. `public_is_loopback`: whether the gate's own address leads nowhere from elsewhere.
-pub(super) fn provider(config: &ProviderConfig, facts: &ProviderFacts, site: &Site) -> Vec<Finding> {
+pub(super) fn provider(
+    config: &ProviderConfig,
+    facts: &ProviderFacts,
+    site: &Site,
+    now: Timestamp,
+) -> Vec<Finding> {
     let document = match &facts.document {
         Asked::Unreached(unreached) => {
             let setting = format!("{} server_metadata_url", crate::gate::section(&config.name));
@@ -44,6 +51,10 @@ pub(super) fn provider(config: &ProviderConfig, facts: &ProviderFacts, site: &Si
         Asked::Answered(document) => document,
     };
     let mut findings = vec![document::reach(config, document)];
+    findings.extend(document.certificate.as_ref().map(|shown| {
+        let host = config.metadata_url.host_str().unwrap_or_default();
+        certificate::others(host, "the people who run the provider", shown, now)
+    }));
     findings.extend(document.metadata.as_ref().map(|metadata| {
         let issuer = facts.known.as_ref().map(|known| &known.metadata.issuer);
         document::issuer(config, document, metadata.as_ref().err(), issuer)

@@ -15,12 +15,13 @@ use url::Url;
 use super::*;
 use crate::check::{
     facts::{
-        FolderFacts, GateProbe, LoginFacts, ReplacedTokenFacts, SealFacts, Skew, StoreFacts, Trouble,
-        Unreached, UserInfoFacts,
+        CertificateFacts, FolderFacts, GateProbe, LoginFacts, ReplacedTokenFacts, SealFacts, Skew,
+        StoreFacts, Trouble, Unreached, UserInfoFacts,
     },
     finding::Verdict,
 };
 
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 const ISSUER: &str = "https://id.example.com";
 
 fn config() -> ProviderConfig {
@@ -85,12 +86,57 @@ fn why_a_provider_is_not_reached() {
     ];
     for (why, what, mend) in table {
         let facts = ProviderFacts { document: Asked::Unreached(trouble(why)), known: None };
-        let findings = provider(&config(), &facts, &site("https://app.example.com/"));
+        let findings = provider(&config(), &facts, &site("https://app.example.com/"), NOW);
         let [finding] = findings.as_slice() else { panic!("one finding: {findings:?}") };
         assert_eq!((finding.topic, finding.verdict), ("reach", Verdict::Problem), "{why:?}");
         assert!(finding.what.contains(what), "{why:?}: {finding:?}");
         assert!(finding.mends.join("; ").contains(mend), "{why:?}: {finding:?}");
     }
+}
+
+#[test]
+fn certificates() {
+    let day = |days: i64| Timestamp::from_unix_seconds(NOW.as_unix_seconds() + days * 24 * 3600);
+    let read = |from, to, is_for_host| CertificateFacts::Read {
+        from: day(from),
+        to: day(to),
+        is_for_host,
+        names: vec!["other.example.com".to_owned()],
+    };
+    let start = url("https://app.example.com/");
+    for (from, to, is_for_host, own, others, expected) in [
+        (-60, 30, true, Verdict::Ok, Verdict::Ok, "good for 30 days more, until 2027-02-14"),
+        (-80, 10, true, Verdict::Warning, Verdict::Warning, "good for 10 days more, until 2027-01-25"),
+        // What lives for six days is renewed every few.
+        (-3, 3, true, Verdict::Ok, Verdict::Ok, "good for 3 days more"),
+        (-5, 1, true, Verdict::Warning, Verdict::Warning, "good for 24 h more"),
+        (-90, 0, true, Verdict::Problem, Verdict::Warning, "is over since 2027-01-15 08:00:00Z; renew it"),
+        (
+            1,
+            90,
+            true,
+            Verdict::Problem,
+            Verdict::Ok,
+            "from 2027-01-16 08:00:00Z on; look at this machine's clock",
+        ),
+        (
+            -60,
+            30,
+            false,
+            Verdict::Problem,
+            Verdict::Ok,
+            "is for other.example.com, and browsers come by app.example.com",
+        ),
+    ] {
+        let facts = read(from, to, is_for_host);
+        let finding = certificate::own(&start, &facts, NOW);
+        assert_eq!(finding.verdict, own, "{facts:?}");
+        assert!(said(&finding).contains(expected), "{facts:?}: {finding:?}");
+        assert_eq!(certificate::others("id.example.com", "them", &facts, NOW).verdict, others, "{facts:?}");
+    }
+    let facts = CertificateFacts::Unreadable("BadDer".to_owned());
+    assert_eq!(certificate::own(&start, &facts, NOW).verdict, Verdict::Problem);
+    assert_eq!(certificate::others("id.example.com", "them", &facts, NOW).verdict, Verdict::Warning);
 }
 
 #[test]
@@ -233,6 +279,8 @@ fn where_browsers_and_the_gate_meet() {
             tls: false,
             here,
             public: there,
+            certificate: None,
+            now: NOW,
         };
         let verdicts: Vec<_> = gate(&addresses).iter().map(|finding| finding.verdict.code()).collect();
         assert_eq!(verdicts.join(" "), expected, "{about}");
@@ -250,7 +298,16 @@ fn a_gate_that_speaks_tls_itself() {
         let start = url("https://app.example.com/");
         let about = format!("{tls} {here:?}");
         let listen = "0.0.0.0:443".parse().unwrap();
-        let addresses = Addresses { is_loopback: false, start: &start, listen, tls, here, public: None };
+        let addresses = Addresses {
+            is_loopback: false,
+            start: &start,
+            listen,
+            tls,
+            here,
+            public: None,
+            certificate: None,
+            now: NOW,
+        };
         let verdicts: Vec<_> = gate(&addresses).iter().map(|finding| finding.verdict.code()).collect();
         assert_eq!(verdicts.join(" "), expected, "{about}");
     }

@@ -218,7 +218,8 @@ impl HttpTransport {
                 // Whether a token request may be repeated is the engine's to decide.
                 .retry(reqwest::retry::never())
                 .connect_timeout(options.connect_timeout)
-                .timeout(options.timeout);
+                .timeout(options.timeout)
+                .tls_info(true);
             let builder = if options.past_proxies { builder.no_proxy() } else { builder };
             roots.iter().cloned().fold(builder, reqwest::ClientBuilder::add_root_certificate)
         };
@@ -226,6 +227,15 @@ impl HttpTransport {
             kept: client().pool_idle_timeout(KEPT_FOR).build()?,
             new: client().pool_max_idle_per_host(0).build()?,
         })
+    }
+}
+
+impl HttpTransport {
+    /// The certificate that whoever answers at this address shows, in DER: `None` if there is none, or no answer. It has
+    /// passed every check of TLS. For who wants to know how long it is good.
+    pub async fn certificate(&self, url: &Url) -> Option<Vec<u8>> {
+        let response = self.kept.get(url.clone()).send().await.ok()?;
+        Some(response.extensions().get::<reqwest::tls::TlsInfo>()?.peer_certificate()?.to_vec())
     }
 }
 

@@ -110,6 +110,11 @@ async fn troubles_with_certificates_are_told_apart() {
     let good = authority.serve("localhost", Good::Now).await;
     let url = |port| format!("https://localhost:{port}/");
     assert_eq!(ask(&knows, &url(good)).await.unwrap().status, StatusCode::OK);
+    let shown = |options| async move {
+        HttpTransport::new(options).unwrap().certificate(&Url::parse(&url(good)).unwrap()).await
+    };
+    assert!(shown(&knows).await.is_some_and(|certificate| certificate.starts_with(&[0x30])), "DER");
+    assert_eq!(shown(&TransportOptions::default()).await, None, "one that does not pass");
     assert_eq!(
         trouble(&TransportOptions::default(), &url(good)).await,
         ConnectionTrouble::UntrustedCertificate
