@@ -48,7 +48,7 @@ impl TrustedProxies {
     }
 
     /// How a request arrived that `peer` sent. Never fails: what is not believed or not understood counts for nothing.
-    pub(super) fn arrival(&self, peer: IpAddr, headers: &HeaderMap) -> Arrival {
+    pub fn arrival(&self, peer: IpAddr, headers: &HeaderMap) -> Arrival {
         let mut arrival = Arrival::direct(peer);
         arrival.by_trusted_proxy = self.trusts(&arrival.client);
         match self.header {
