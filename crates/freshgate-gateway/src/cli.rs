@@ -69,6 +69,11 @@ pub enum Command {
     /// running gate takes up the changed file by itself.
     #[command(subcommand, arg_required_else_help = true)]
     Keys(Keys),
+    /// Asks a running gate whether it is well, and says it with the exit code.
+    ///
+    /// It is for supervisors that start a program to learn it, such as a container's health check: 0 if the gate answers, 1
+    /// if it does not, and 2 if it is not said where to ask. That is the operators' listener, /health.
+    Health(Health),
 }
 
 /// What `freshgate keys` can do.
@@ -439,6 +444,23 @@ pub struct Check {
     pub app_options: AppOptions,
 }
 
+/// The arguments of `freshgate health`.
+#[derive(Args)]
+pub struct Health {
+    /// Where the gate listens for operators.
+    ///
+    /// [env: FRESHGATE_OPERATOR_LISTEN]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub operator_listen: Option<String>,
+
+    /// The file with freshgate's own settings.
+    ///
+    /// [default: freshgate.toml, if there is one]
+    /// [env: FRESHGATE_CONFIG]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
 /// The arguments of `freshgate dev`.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -635,6 +657,7 @@ mod tests {
         insta::assert_snapshot!("help_keys_list", help_of(&["keys", "list"]));
         insta::assert_snapshot!("help_keys_new", help_of(&["keys", "new"]));
         insta::assert_snapshot!("help_keys_rotate", help_of(&["keys", "rotate"]));
+        insta::assert_snapshot!("help_health", help_of(&["health"]));
         insta::assert_snapshot!("help_keys_remove", help_of(&["keys", "remove"]));
     }
 

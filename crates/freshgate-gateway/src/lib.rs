@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod gate;
+pub mod health;
 pub mod keys;
 pub mod listener;
 pub mod logging;

@@ -7,7 +7,7 @@ use freshgate_gateway::{
     app, check,
     cli::{Cli, Command},
     config::{self, EXIT_BAD_CONFIGURATION, Environment, LogConfig, MORE_RESOURCES, Report, StartupProblem},
-    keys, logging,
+    health, keys, logging,
     not_started::NotStarted,
     serve, sessions,
 };
@@ -59,6 +59,10 @@ fn main() -> ExitCode {
                 notes.print();
                 keys::run(&keys, &config)
             }
+            Err(report) => refused(&report),
+        },
+        Command::Health(which) => match config::load_health(&which, &environment) {
+            Ok(operators) => health::run(operators),
             Err(report) => refused(&report),
         },
     }
