@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -253,9 +254,20 @@ def test_service_starts_reloads_and_stops_as_its_unit_says(provider: DevProvider
     assert Path(started).name == "freshgate"
     folder = Path(filled_in(value("WorkingDirectory"), stands_for))
     assert value("ExecReload") == "/bin/kill -HUP $MAINPID"
-    gate = Process([FRESHGATE, *arguments], tmp_path / "gate.log", cwd=folder, env=variables)
+    assert value("Type") == "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        variables["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        gate = Process([FRESHGATE, *arguments], tmp_path / "gate.log", cwd=folder, env=variables)
+        try:
+            assert manager.recv(100).strip() == b"READY=1"
+        except BaseException:
+            print(gate.output())
+            gate.stop()
+            raise
     try:
-        until(lambda: answers(port), "the gate to answer", 60)
+        assert answers(port)
         assert (state / "freshgate" / "sessions.db").is_file()
         # Open to everybody from now on: what answers is the app, which is not there.
         changed = (settings / "freshgate.toml").read_text().replace("require_login = true\n", "")

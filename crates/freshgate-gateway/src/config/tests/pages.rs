@@ -53,18 +53,23 @@ fn every_configuration_is_good() {
     let mut read = 0;
     for (page, text) in pages() {
         for example in examples(&text, "toml") {
-            // Of another command than `run`.
-            if example.contains("upstream") {
-                continue;
-            }
             let (text, files) = filled_in(example);
-            let is_secrets = text.lines().any(|line| line.starts_with("[auth"));
-            let mut case =
-                if is_secrets { Case::with_secrets(&text) } else { Case::with_freshgate_toml(&text) };
+            let has = |start: &str| text.lines().any(|line| line.starts_with(start));
+            let (is_auth, is_serve) = (has("[auth"), has("[[upstream]]"));
+            let mut case = match (is_auth, is_serve) {
+                (true, false) => Case::with_secrets(&text),
+                // All in one file.
+                (true, true) => Case::new().file("freshgate.toml", &text),
+                (false, true) => Case::new().file("freshgate.toml", &format!("{text}\n{GOOD}")),
+                (false, false) => Case::with_freshgate_toml(&text),
+            };
             for file in files {
                 case = case.file(file.trim_start_matches('/'), "-----BEGIN CERTIFICATE-----\n");
             }
-            let report = case.report(&[]);
+            for name in text.lines().filter_map(|line| line.strip_prefix("secret_file = ")) {
+                case = case.file(name.trim_matches('"'), "0123456789abcdef0123456789abcdef\n");
+            }
+            let report = if is_serve { case.report_of_serve(&[]) } else { case.report(&[]) };
             assert_eq!(report, "", "{page}:\n{example}");
             read += 1;
         }
