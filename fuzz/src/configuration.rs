@@ -46,7 +46,7 @@ pub(crate) fn run(bytes: &[u8]) {
         let (config, report) = match load_run(&run, &environment) {
             Ok((config, report)) => {
                 assert!(!report.has_errors());
-                assert!(!config.providers.is_empty());
+                assert!(!config.gate.providers.is_empty());
                 (Some(config), report)
             }
             Err(report) => {
