@@ -1,9 +1,9 @@
 """One gate in front of apps that run by themselves: `freshgate serve`."""
 
 import json
-import secrets
 import signal
 import socket
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -132,16 +132,19 @@ class ServiceManager:
     """What systemd is told (sd_notify(3))."""
 
     def __init__(self) -> None:
-        self.address = f"@freshgate-stories-{secrets.token_hex(8)}"
+        # A folder of its own: a socket's name has a hundred characters at most.
+        self._folder = tempfile.TemporaryDirectory()
+        self.address = f"{self._folder.name}/notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(30)
-        self._socket.bind(self.address.replace("@", "\0"))
+        self._socket.bind(self.address)
 
     def told(self) -> str:
         return self._socket.recv(4096).decode().strip()
 
     def end(self) -> None:
         self._socket.close()
+        self._folder.cleanup()
 
 
 @pytest.fixture
