@@ -2,9 +2,7 @@
 
 import json
 import socket
-import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 from .gate import FRESHGATE, ROOT, environment
@@ -12,12 +10,6 @@ from .ports import free_port
 from .process import Process
 from .stage import Stage
 from .waiting import until
-
-
-@cache
-def can_serve() -> bool:
-    """Whether the gate under test stands in front of apps that it has not started."""
-    return subprocess.run([FRESHGATE, "serve", "--help"], capture_output=True, check=False).returncode == 0
 
 
 class Example:
