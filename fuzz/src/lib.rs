@@ -2,7 +2,7 @@
 //!
 //! A target is one function: it gives the bytes to ours, and asserts what must hold whatever they are. `scripts/fuzz` has
 //! libFuzzer look for bytes with which one does not hold; `cargo test` calls each target with its seeds, to which every
-//! finding is added. `docs/decisions/0004-fuzzing.md` says why it is done so.
+//! finding is added. `docs/decisions/0005-fuzzing.md` says why it is done so.
 
 mod callback_query;
 mod configuration;
