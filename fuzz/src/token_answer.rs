@@ -15,7 +15,8 @@ pub(crate) fn run(bytes: &[u8]) {
     match parse_token_answer(status, text(content_type), text(header), body, NOW) {
         TokenAnswer::Granted(grant) => {
             assert!((200..300).contains(&status));
-            assert!(grant.access_token.expose().bytes().all(|byte| byte.is_ascii_graphic()));
+            // VSCHAR, which has the space (RFC 6749, appendix A.12).
+            assert!(grant.access_token.expose().bytes().all(|byte| matches!(byte, b' '..=b'~')));
             assert!(["Bearer", "DPoP"].contains(&&*grant.token_type), "{}", grant.token_type);
             let (before, refresh_token) = (grant.token_type.clone(), grant.refresh_token.clone());
             match TokenAnswer::Granted(grant).expecting(ExpectedTokenType::Bearer) {
