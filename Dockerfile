@@ -4,6 +4,9 @@ FROM rust:1.90-bookworm AS build
 WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
+# No part of the program, but of the workspace that the lock file is about.
+COPY examples/axum examples/axum
+COPY fuzz fuzz
 COPY python/src python/src
 RUN cargo build --locked --release --package freshgate-gateway \
     && install -D target/release/freshgate /image/bin/freshgate \
