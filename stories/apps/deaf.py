@@ -1,4 +1,4 @@
-"""Can be kept from hearing of the gate: whatever connects to it is cut."""
+"""Can be kept from hearing of the gate: what is connected to it is cut, and nothing connects to it."""
 
 import os
 import socket
@@ -30,10 +30,20 @@ def cut_all() -> int:
 
 def be_deaf() -> None:
     """Until the story says that it is enough."""
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if address == GATE:
+            raise ConnectionRefusedError
+        connect(self, address)
+
+    socket.socket.connect = refuse
     while not (HERE / "hear").exists():
+        # More than once: a connection may have been on its way when they began to be refused.
         if cut_all():
             (HERE / "deaf").touch()
         time.sleep(0.01)
+    socket.socket.connect = connect
 
 
 def show(key: str, value: object) -> None:
