@@ -1,7 +1,7 @@
 //! The engine: opens sessions, signs in, refreshes and ends. Every surface (cookies, session API, operator) comes here.
 //!
 //! - `login.rs`: from a click to a session; `prepared.rs`: what an app asks for in one login
-//! - `refresh.rs`: one refresh, step by step; `flights.rs`: who shares which
+//! - `refresh/`: one refresh, step by step; `flights.rs`: who shares which
 //! - `not_before.rs`: refresh tokens that are not good yet
 //! - `ahead.rs`: active sessions, refreshed before their tokens expire
 //! - `authorization.rs`: what an app's request to an API carries
