@@ -20,6 +20,8 @@ pub(super) enum Ask {
     IfExpiring(Duration),
     /// A refresh ahead of time, if it is time for that. Then it is time, or later, for every `IfExpiring` too.
     Ahead,
+    /// No refresh: that an intent under which nothing was sent is given back.
+    GiveBack,
 }
 
 impl Ask {
@@ -28,6 +30,7 @@ impl Ask {
         match (self, other) {
             (Self::Forced, _) | (_, Self::Forced) => Self::Forced,
             (Self::Ahead, _) | (_, Self::Ahead) => Self::Ahead,
+            (Self::GiveBack, ask) | (ask, Self::GiveBack) => ask,
             (Self::IfExpiring(one), Self::IfExpiring(other)) => Self::IfExpiring(one.max(other)),
         }
     }
@@ -37,8 +40,16 @@ impl Ask {
 #[derive(Default)]
 pub(super) struct Flights {
     slots: Mutex<HashMap<SessionKey, Slot>>,
-    /// The names of flights that may have left an intent in the store and sent nothing.
-    unsent: Mutex<HashMap<SessionKey, String>>,
+    unsent: Mutex<Unsent>,
+}
+
+/// The intents that may be in the store and under which nothing was sent.
+#[derive(Default)]
+struct Unsent {
+    /// The names of their flights.
+    holders: HashMap<SessionKey, String>,
+    /// A task is giving them back.
+    is_tended: bool,
 }
 
 /// How many of those are kept. It takes a store that fails for so many sessions at the worst of moments.
@@ -118,7 +129,15 @@ impl Flights {
         self.lock().len()
     }
 
-    fn unsent(&self) -> MutexGuard<'_, HashMap<SessionKey, String>> {
+    /// The sessions that may have an intent under which nothing was sent. None: whoever gives them back may stop, and will be
+    /// started anew for the next ([`Crew::note_unsent_intent`]).
+    pub(super) fn with_unsent_intents(&self) -> Vec<SessionKey> {
+        let mut unsent = self.unsent();
+        unsent.is_tended = !unsent.holders.is_empty();
+        unsent.holders.keys().copied().collect()
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Unsent> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,18 +156,20 @@ pub(super) struct Crew {
 impl Crew {
     /// The name of the last flight, if it may have left an intent in the store and sent nothing.
     pub(super) fn unsent_intent(&self) -> Option<String> {
-        self.flights.unsent().remove(&self.key)
+        self.flights.unsent().holders.remove(&self.key)
     }
 
-    /// Keeps the name of a flight that may have left an intent in the store and sent nothing.
-    pub(super) fn note_unsent_intent(&self, holder: String) {
+    /// Keeps the name of a flight that may have left an intent in the store and sent nothing. `true`: the caller must start a
+    /// task that gives such intents back until there are none.
+    pub(super) fn note_unsent_intent(&self, holder: String) -> bool {
         let mut unsent = self.flights.unsent();
-        if unsent.len() >= UNSENT_KEPT
-            && let Some(any) = unsent.keys().next().copied()
+        if unsent.holders.len() >= UNSENT_KEPT
+            && let Some(any) = unsent.holders.keys().next().copied()
         {
-            unsent.remove(&any);
+            unsent.holders.remove(&any);
         }
-        unsent.insert(self.key, holder);
+        unsent.holders.insert(self.key, holder);
+        !std::mem::replace(&mut unsent.is_tended, true)
     }
 
     /// What the flight must do, asked at the last moment before it decides.

@@ -689,6 +689,66 @@ async fn an_intent_that_was_written_although_the_store_said_not_is_no_answer_tha
     assert_eq!(provider.presented(), ["refresh-1"]);
 }
 
+/// An engine whose store fails at the worst of moments: an intent is written, the store says that it is not, and is down
+/// then. And another engine on the same rows.
+async fn with_an_unsent_intent() -> (Setting, Engine, Engine, Arc<FaultyStore>, SessionKey) {
+    let rows: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store = FaultyStore::on(rows.clone());
+    let setting = Setting::in_tokio_time();
+    let refreshing = Refreshing { lost_answer: Some(LostAnswer::SignInAgain), ..Refreshing::default() };
+    let engine_on = |store| engine_of(setting.clock.clone(), setting.provider.clone(), store, refreshing);
+    let (one, other) = (engine_on(store.clone()), engine_on(rows));
+    let key = sign_in(&one, &setting.provider).await.key();
+    store.next(Operation::Replace, Fault::FailsAfterwards);
+    let refresh = tokio::spawn({
+        let engine = one.clone();
+        async move { engine.refresh(key, DEADLINE).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.set_down(true);
+    assert_eq!(failure_code(refresh.await.unwrap()), "store");
+    (setting, one, other, store, key)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_under_which_nothing_was_sent_is_given_back_when_the_store_answers() {
+    let (setting, _one, other, store, key) = with_an_unsent_intent().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    store.set_down(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    setting.clock.advance(Duration::from_secs(100));
+
+    let (_, outcome) = other.refresh(key, DEADLINE).await.unwrap();
+
+    assert_eq!(outcome, RefreshOutcome::Refreshed, "nobody takes the refresh token for used");
+    assert_eq!(setting.provider.presented(), ["refresh-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stops_gives_back_what_it_did_not_send_if_the_store_answers_soon() {
+    // (how long the store stays down, whether that is too long)
+    for (down_for, lost) in [(4, false), (60, true)] {
+        let (setting, one, other, store, key) = with_an_unsent_intent().await;
+        let began = tokio::time::Instant::now();
+        let stopping = tokio::spawn(async move {
+            one.finish().await;
+            began.elapsed()
+        });
+        tokio::time::sleep(Duration::from_secs(down_for)).await;
+        store.set_down(false);
+        let took = stopping.await.unwrap();
+        assert!(took < Duration::from_secs(if lost { 15 } else { 6 }), "{took:?}");
+        setting.clock.advance(Duration::from_secs(100));
+
+        let next = other.refresh(key, DEADLINE).await;
+
+        match (lost, next) {
+            (false, Ok(_)) | (true, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))) => {}
+            (_, next) => panic!("lost: {lost}, and then {next:?}"),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_stops_saves_a_rotated_token_for_as_long_as_its_patience_lasts() {
     // (how long the store stays down, whether that is too long)

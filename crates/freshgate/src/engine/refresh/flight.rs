@@ -16,7 +16,7 @@ use super::{
     FIRST_BACKOFF, LONGEST_RETRY_AFTER, Landed, RefreshError, RefreshFailure, RefreshOutcome, Settled,
     TryLater,
     answer::Unverified,
-    lease::Boarding,
+    lease::{self, Boarding},
     writing::{Fence, Held},
 };
 use crate::{
@@ -55,7 +55,10 @@ pub(super) async fn fly_all(engine: Engine, key: SessionKey) {
         };
         let settled = flight.run().await;
         if flight.has_unsent_intent.into_inner() {
-            crew.note_unsent_intent(flight.holder);
+            let must_start = crew.note_unsent_intent(flight.holder);
+            if must_start {
+                engine.start(lease::give_back_unsent_intents(engine.clone()));
+            }
         }
         let answer = settled.as_ref().map(|landed| landed.outcome);
         counting::refreshed(answer, started.elapsed());
@@ -259,7 +262,8 @@ impl Flight<'_> {
         let (mut is_sent, mut nonce_sent) = (false, false);
         loop {
             if self.engine.0.stopping.is_cancelled() && !is_sent {
-                return Err(self.give_back(held).await);
+                self.give_back(held).await?;
+                return Err(RefreshError::interrupted().into());
             }
             held = self.confirm_lease(held).await?;
             let Some(refresh_token) = held.record.refresh_token.clone() else {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     CLOCK_SKEW, Landed, RefreshError, RefreshFailure, RefreshOutcome, TryLater,
     flight::{Diversion, Flight, as_millis, lost_answer, no_turn},
-    writing::{Fence, Held, Tries},
+    writing::{Fence, Held, LAST_SAVE_PATIENCE, Tries},
 };
 use crate::{
     engine::{
@@ -24,6 +24,7 @@ use crate::{
     provider::Turn,
     sabotage::Sabotage,
     session::{EndReason, OpenSession},
+    tasks::Task,
 };
 
 /// How long a lease is good without being renewed.
@@ -32,6 +33,10 @@ pub(in crate::engine) const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(3);
 /// After a renewal that failed it is tried again this soon.
 const RENEWAL_AGAIN: Duration = Duration::from_millis(250);
+/// How often intents under which nothing was sent are tried to be given back while the store fails …
+const GIVING_BACK: Duration = Duration::from_secs(5);
+/// … and once the engine is stopping.
+const GIVING_BACK_AT_THE_LAST: Duration = Duration::from_millis(250);
 /// How often one who waits for another engine's flight looks whether it has landed.
 const LEASE_POLL: Duration = Duration::from_millis(50);
 /// What the history says of a refresh whose flight died, perhaps after sending.
@@ -61,6 +66,37 @@ impl Engine {
     }
 }
 
+/// Gives back the intents under which nothing was sent, as soon as the store answers, until there are none: whoever else
+/// finds one takes the refresh token for used. Once the engine is stopping, for a while yet.
+pub(super) fn give_back_unsent_intents(engine: Engine) -> Task {
+    // A flight starts it, and it flies: without a name for its type there would be no end of it.
+    Box::pin(async move {
+        let stopping = &engine.0.stopping;
+        let mut give_up: Option<Instant> = None;
+        loop {
+            if give_up.is_some() {
+                tokio::time::sleep(GIVING_BACK_AT_THE_LAST).await;
+            } else if stopping.run_until_cancelled(tokio::time::sleep(GIVING_BACK)).await.is_none() {
+                give_up = Some(Instant::now() + LAST_SAVE_PATIENCE);
+            }
+            let sessions = engine.0.flights.with_unsent_intents();
+            if sessions.is_empty() {
+                return;
+            }
+            for key in sessions {
+                if let Err(RefreshError::TryLater(later)) = engine.fly(key, Ask::GiveBack).await
+                    && matches!(later.failure, RefreshFailure::Store(_))
+                {
+                    break;
+                }
+            }
+            if give_up.is_some_and(|at| Instant::now() >= at) {
+                return;
+            }
+        }
+    })
+}
+
 impl Flight<'_> {
     /// Decides on the session as the store has it now, and takes the lease: from then on only this flight sends the
     /// refresh token. Waits while another engine's flight has it, and for its turn to ask the provider.
@@ -69,54 +105,50 @@ impl Flight<'_> {
     /// used: so none is taken that waits to be sent.
     ///
     /// Once the engine is stopping it gives up, wherever nothing is begun.
-    pub(super) async fn take_lease(&self) -> Result<Boarding, RefreshError> {
+    pub(super) async fn take_lease(&self) -> Result<Boarding, Diversion> {
         let stopping = &self.engine.0.stopping;
         let mut watched: Option<Watched> = None;
         let mut turn: Option<Turn> = None;
         let mut tries = Tries::default();
         let mut lookup = self.engine.0.sessions.read_store(self.key).await.map_err(RefreshError::store)?;
         loop {
-            let (record, revision) = match lookup {
-                Lookup::Live(record, revision) => (record, revision),
-                Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason)),
-                Lookup::Unknown => return Err(RefreshError::NotSignedIn),
+            // What the store holds counts, whatever it said when that was written.
+            self.has_unsent_intent.store(false, Ordering::Relaxed);
+            let held = match lookup {
+                Lookup::Live(record, revision) => Held { record, revision },
+                Lookup::Ended(tombstone) => return Err(RefreshError::SignInAgain(tombstone.reason).into()),
+                Lookup::Unknown => return Err(RefreshError::NotSignedIn.into()),
             };
+            let record = &held.record;
+            let has_unsent_intent = self.has_intent(record);
+            self.has_unsent_intent.store(has_unsent_intent, Ordering::Relaxed);
             if stopping.is_cancelled() {
-                if record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease)) {
-                    // The store said that it was not written.
-                    self.give_back(Held { record, revision }).await;
+                if has_unsent_intent {
+                    self.give_back(held).await?;
                 }
-                return Err(RefreshError::interrupted());
+                return Err(RefreshError::interrupted().into());
             }
             let now = self.engine.0.clock.now();
-            if let Some(over) = idle::over(&record, now, &self.engine.0.policy) {
-                let ended = self.engine.end_over(&record, revision, over.reason).await;
+            if let Some(over) = idle::over(record, now, &self.engine.0.policy) {
+                let ended = self.engine.end_over(record, held.revision, over.reason).await;
                 lookup = ended.map_err(RefreshError::store)?;
                 continue;
             }
             let ask = self.crew.ask();
-            let fresh = match ask {
-                Ask::Forced => false,
-                Ask::IfExpiring(validity) => {
-                    freshness::judge(&record.tokens, now, validity) == Freshness::Fresh
-                }
-                Ask::Ahead => !ahead::is_time(&record, now),
-            };
-            if fresh {
+            if ask == Ask::GiveBack {
+                let held = if has_unsent_intent { self.give_back(held).await? } else { held };
+                return Ok(no_request(held, RefreshOutcome::NotNeeded));
+            }
+            if is_served(ask, record, now) {
                 // One who waited for another engine's flight shares what it brought.
                 let outcome =
                     if watched.is_some() { RefreshOutcome::Shared } else { RefreshOutcome::NotNeeded };
-                let session = OpenSession(record);
-                return Ok(Boarding::NoRequest(Landed { session, outcome, stale_claims: None }));
+                return Ok(no_request(held, outcome));
             }
             if record.refresh_token.is_none() {
-                return Err(RefreshError::NoRefreshToken);
+                return Err(RefreshError::NoRefreshToken.into());
             }
-            if let Some(lease) = &record.refresh.lease
-                && !self.engine.has_died(lease)
-                && !is_dead(lease, now, &mut watched)
-                && !self.engine.sabotaged(Sabotage::NoLease)
-            {
+            if self.is_held_by_another(record, now, &mut watched) {
                 turn = None;
                 tokio::time::sleep(LEASE_POLL).await;
                 lookup = match self.engine.0.sessions.read_store(self.key).await {
@@ -125,70 +157,37 @@ impl Flight<'_> {
                 };
                 continue;
             }
-            let mut taken = (*record).clone();
-            if let Some(lease) = taken.refresh.lease.take()
-                && !self.is_ours(&lease)
-                && !lease.settled
-                && !self.engine.sabotaged(Sabotage::DeadIntentForgotten)
-            {
-                // Whoever had it died, perhaps after sending.
-                taken.refresh.answer_lost(lease.since);
-                taken.remember(HistoryEntry {
-                    at: now,
-                    what: HistoryEvent::RefreshFailed(ABANDONED.to_owned()),
-                    millis: as_millis(now.saturating_since(lease.since)),
-                    attempts: 1,
-                });
-            }
+            let mut taken = self.without_intents_of_the_dead(record, now);
             let provider = self.engine.0.providers.get(&record.provider);
             if let Some(provider) = provider
-                && !taken.refresh.may_be_sent(lost_answer(provider, &record), now)
+                && !taken.refresh.may_be_sent(lost_answer(provider, record), now)
                 && !self.engine.sabotaged(Sabotage::PolicyIgnored)
             {
                 tracing::warn!(session = %self.key.short(), "an answer was lost, and the refresh token cannot be sent again");
-                let reason = EndReason::OutcomeUnknown;
-                lookup = match self
-                    .engine
-                    .end_at(&self.told(&taken, reason), revision, reason)
-                    .await
-                    .map_err(RefreshError::store)?
-                {
-                    EndedAt::Now => return Err(RefreshError::SignInAgain(reason)),
+                let told = self.told(&taken, EndReason::OutcomeUnknown);
+                let ended = self.engine.end_at(&told, held.revision, EndReason::OutcomeUnknown).await;
+                lookup = match ended.map_err(RefreshError::store)? {
+                    EndedAt::Now => return Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown).into()),
                     EndedAt::Conflict(record, revision) => Lookup::Live(record, revision),
                     EndedAt::Before(tombstone) => Lookup::Ended(tombstone),
                     EndedAt::Unknown => Lookup::Unknown,
                 };
                 continue;
             }
-            if let Some(not_before) = record.refresh.rests_until(now)
-                && now < not_before
-                && (ask != Ask::Forced || record.refresh.asked_to_wait)
-            {
-                let retry_after = not_before.saturating_since(now);
-                return Err(TryLater { retry_after, failure: RefreshFailure::BackingOff }.into());
-            }
-            if let Some(from) = self.engine.usable_from(&record)
-                && now < from
-                && !self.engine.sabotaged(Sabotage::NotBeforeIgnored)
-            {
-                let retry_after = from.saturating_since(now);
-                return Err(TryLater { retry_after, failure: RefreshFailure::NotYetValid }.into());
-            }
+            self.may_ask(ask, record, now).map_err(RefreshError::from)?;
             if let Some(provider) = provider
                 && turn.is_none()
             {
-                let Some(taken) = stopping.run_until_cancelled(provider.take_turn(self.spread())).await
-                else {
-                    return Err(RefreshError::interrupted());
-                };
-                turn = Some(taken.map_err(no_turn)?);
+                // If the engine is stopping, that is the first thing seen then.
+                if let Some(taken) = stopping.run_until_cancelled(provider.take_turn(self.spread())).await {
+                    turn = Some(taken.map_err(no_turn)?);
+                }
                 // It may have taken a while: look at everything again.
-                lookup = Lookup::Live(record, revision);
+                lookup = Lookup::Live(held.record, held.revision);
                 continue;
             }
-            if record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease) && !lease.settled) {
-                // The store had said that it was not written.
-                return Ok(Boarding::Leased(Held { record, revision }, turn));
+            if has_unsent_intent {
+                return Ok(Boarding::Leased(held, turn));
             }
             self.has_unsent_intent.store(true, Ordering::Relaxed);
             taken.refresh.lease = Some(Lease {
@@ -199,7 +198,7 @@ impl Flight<'_> {
                 renewals: 0,
                 until: now + LEASE,
             });
-            lookup = match self.engine.0.sessions.replace(&record, taken, revision).await {
+            lookup = match self.engine.0.sessions.replace(record, taken, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => {
                     return Ok(Boarding::Leased(Held { record, revision }, turn));
                 }
@@ -210,6 +209,51 @@ impl Flight<'_> {
                 Err(error) => self.read_after(error, &mut tries).await?,
             };
         }
+    }
+
+    /// Whether another flight has the lease, and may be alive.
+    fn is_held_by_another(&self, record: &Record, now: Timestamp, watched: &mut Option<Watched>) -> bool {
+        let lease = record.refresh.lease.as_ref().filter(|lease| !self.engine.has_died(lease));
+        lease.is_some_and(|lease| !is_dead(lease, now, watched)) && !self.engine.sabotaged(Sabotage::NoLease)
+    }
+
+    /// The record without the lease that there was. Whoever had it died, perhaps after sending: that counts, and is in the
+    /// history.
+    fn without_intents_of_the_dead(&self, record: &Record, now: Timestamp) -> Record {
+        let mut taken = record.clone();
+        if let Some(lease) = taken.refresh.lease.take()
+            && !self.is_ours(&lease)
+            && !lease.settled
+            && !self.engine.sabotaged(Sabotage::DeadIntentForgotten)
+        {
+            taken.refresh.answer_lost(lease.since);
+            taken.remember(HistoryEntry {
+                at: now,
+                what: HistoryEvent::RefreshFailed(ABANDONED.to_owned()),
+                millis: as_millis(now.saturating_since(lease.since)),
+                attempts: 1,
+            });
+        }
+        taken
+    }
+
+    /// Whether the session and its refresh token may be used now, or when.
+    fn may_ask(&self, ask: Ask, record: &Record, now: Timestamp) -> Result<(), TryLater> {
+        let rests = record.refresh.rests_until(now).filter(|until| now < *until);
+        if let Some(until) = rests
+            && (ask != Ask::Forced || record.refresh.asked_to_wait)
+        {
+            let retry_after = until.saturating_since(now);
+            return Err(TryLater { retry_after, failure: RefreshFailure::BackingOff });
+        }
+        if let Some(from) = self.engine.usable_from(record)
+            && now < from
+            && !self.engine.sabotaged(Sabotage::NotBeforeIgnored)
+        {
+            let retry_after = from.saturating_since(now);
+            return Err(TryLater { retry_after, failure: RefreshFailure::NotYetValid });
+        }
+        Ok(())
     }
 
     /// Makes sure that the lease is still ours if it was not taken a moment ago: a process that stood still in between may
@@ -239,15 +283,11 @@ impl Flight<'_> {
     }
 
     /// Gives back a lease under which nothing was sent: it is no intent any more.
-    pub(super) async fn give_back(&self, held: Held) -> Diversion {
+    pub(super) async fn give_back(&self, held: Held) -> Result<Held, Diversion> {
         let give_back = |record: &mut Record| record.refresh.lease = self.others_lease(record);
-        match self.write(held, Fence::Generation, None, give_back).await {
-            Ok(_) => {
-                self.has_unsent_intent.store(false, Ordering::Relaxed);
-                RefreshError::interrupted().into()
-            }
-            Err(diversion) => diversion,
-        }
+        let held = self.write(held, Fence::Generation, None, give_back).await?;
+        self.has_unsent_intent.store(false, Ordering::Relaxed);
+        Ok(held)
     }
 
     /// Renews the lease until dropped. A renewal that fails is tried again soon: others take the flight for dead if they see
@@ -285,6 +325,11 @@ impl Flight<'_> {
         }
     }
 
+    /// Whether this flight has said that it is about to send the refresh token.
+    fn has_intent(&self, record: &Record) -> bool {
+        record.refresh.lease.as_ref().is_some_and(|lease| self.is_ours(lease) && !lease.settled)
+    }
+
     pub(super) fn is_ours(&self, lease: &Lease) -> bool {
         lease.holder == self.holder
     }
@@ -297,6 +342,21 @@ impl Flight<'_> {
     /// Whether another flight has the lease by now.
     pub(super) fn is_displaced(&self, record: &Record) -> bool {
         record.refresh.lease.as_ref().is_some_and(|lease| !self.is_ours(lease))
+    }
+}
+
+fn no_request(held: Held, outcome: RefreshOutcome) -> Boarding {
+    Boarding::NoRequest(Landed { session: OpenSession(held.record), outcome, stale_claims: None })
+}
+
+/// Whether the tokens that there are serve whoever asks.
+fn is_served(ask: Ask, record: &Record, now: Timestamp) -> bool {
+    match ask {
+        Ask::Forced => false,
+        Ask::IfExpiring(validity) => freshness::judge(&record.tokens, now, validity) == Freshness::Fresh,
+        Ask::Ahead => !ahead::is_time(record, now),
+        // It wants no tokens.
+        Ask::GiveBack => true,
     }
 }
 

@@ -190,7 +190,7 @@ impl Engine {
 
     /// Takes a seat on a flight and waits for it. Dropping the future cancels nobody.
     pub(super) async fn fly(&self, key: SessionKey, ask: Ask) -> Settled {
-        if self.0.stopping.is_cancelled() {
+        if self.0.stopping.is_cancelled() && ask != Ask::GiveBack {
             return Err(RefreshError::interrupted());
         }
         let (seat, start) = self.0.flights.board(key, ask);

@@ -27,7 +27,7 @@ const STORE_TRIES: u32 = 6;
 /// After the first failure of the store it is tried again this soon, then after twice as long, …
 const FIRST_STORE_PAUSE: Duration = Duration::from_millis(100);
 /// How long, once the engine is stopping, a rotated refresh token is still tried to be saved in a store that fails.
-const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LAST_SAVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A record and the revision it was read at: what an update starts from.
 pub(super) struct Held {
