@@ -39,16 +39,20 @@ use crate::{
     gate,
     progress::Progress,
     sessions::EXIT_FAILED,
+    signals::Signals,
 };
 
 /// How long running gates are given to take up a key that seals from now on: they look every second.
 const SETTLING: Duration = Duration::from_secs(2);
 /// What takes no longer needs no word on how far it is.
 const SHORT: Duration = Duration::from_secs(1);
+/// The exit code of who was told to stop, as shells have it for Ctrl-C.
+const EXIT_STOPPED: u8 = 130;
 
 /// Carries out a command, and yields the exit code.
 pub fn run(command: &Keys, config: &SessionsConfig) -> ExitCode {
     let done = gate::on_store(&config.store, async |store| {
+        let mut signals = Signals::listen()?;
         let keys = Operator {
             config,
             store: Arc::new(store),
@@ -57,15 +61,24 @@ pub fn run(command: &Keys, config: &SessionsConfig) -> ExitCode {
             settling: SETTLING,
         };
         let mut progress = Progress::after(SHORT);
-        carry_out(command, &keys, &mut progress, &mut io::stdout().lock()).await
+        if matches!(command, Keys::Rotate(_)) {
+            progress = progress.or_in_lines();
+        }
+        let out = &mut io::stdout().lock();
+        Ok(tokio::select! {
+            done = carry_out(command, &keys, &mut progress, out) => done,
+            // What was on its way to the store still arrives there before that is closed.
+            () = signals.told_to_stop() => Err(Failed::Stopped),
+        })
     });
-    match done {
+    match done.flatten() {
         Ok(Ok(())) => ExitCode::SUCCESS,
         // Who reads our output has seen enough.
         Ok(Err(Failed::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(Err(Failed::Stopped)) if !matches!(command, Keys::Rotate(_)) => ExitCode::from(EXIT_STOPPED),
         Ok(Err(failed)) => {
             failed.problem(config).print();
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(if matches!(failed, Failed::Stopped) { EXIT_STOPPED } else { EXIT_FAILED })
         }
         Err(problem) => {
             problem.print();
@@ -114,6 +127,8 @@ enum Failed {
     SealedLately(KeyId),
     #[error("sessions are still being sealed with {0}")]
     StillSealing(String),
+    #[error("stopped before all sessions were sealed anew; each can be read, and no key is gone")]
+    Stopped,
     #[error(transparent)]
     File(#[from] KeyFileError),
     #[error("the session store failed")]
@@ -138,6 +153,9 @@ impl Failed {
             Self::StillSealing(_) => problem
                 .mend("a gate on this store does not know the key that seals now: see its log, and whether it reads the same key file")
                 .mend("then rotate again: it goes on where it stopped"),
+            Self::Stopped => {
+                problem.mend("start it again at any time, it goes on where it stopped: `freshgate keys rotate`")
+            }
             Self::File(error) => ring::file_problem(&config.keys, error),
             Self::Store(error) => because_of_source(problem, error)
                 .mend("look at the disk and at who else uses the file; then try again: a rotation goes on where it stopped"),
