@@ -11,6 +11,7 @@ use freshgate::{
     engine::Opened,
     events::SessionEvent,
     session::{OpenSession, SessionKey},
+    store::StoreError,
 };
 use tokio::{
     sync::{
@@ -51,8 +52,8 @@ pub(crate) fn close_sockets_of_ended_sessions(
         let (changed, changes) = mpsc::channel(CHANGES_KEPT);
         tokio::select! {
             () = close_as_told(events, &tunnels, &changed, &missed) => {}
-            () = look_when_changed(&engine, &tunnels, changes) => {}
-            () = look_when_missed(&engine, &tunnels, &missed) => {}
+            () = look_when_changed(&engine, &tunnels, changes, &missed) => {}
+            () = look_when_missed(|key| engine.open(key), &tunnels, &missed) => {}
             () = end_idle(&engine, &tunnels) => {}
             () = stop.cancelled() => {}
         }
@@ -94,10 +95,18 @@ async fn close_as_told(
 
 /// Asks the rules again for sessions whose claims have changed. At once, without last words: what an app has to say, it may
 /// not say any more.
-async fn look_when_changed(engine: &Engine, tunnels: &Tunnels, mut changes: mpsc::Receiver<SessionKey>) {
+async fn look_when_changed(
+    engine: &Engine,
+    tunnels: &Tunnels,
+    mut changes: mpsc::Receiver<SessionKey>,
+    missed: &Notify,
+) {
     while let Some(key) = changes.recv().await {
-        if let Ok(Opened::Open(session)) = engine.open(key).await {
-            close_refused(tunnels, &session);
+        match engine.open(key).await {
+            Ok(Opened::Open(session)) => close_refused(tunnels, &session),
+            // Its end is told too.
+            Ok(Opened::Ended(_) | Opened::Unknown) => {}
+            Err(_) => missed.notify_one(),
         }
     }
 }
@@ -110,19 +119,30 @@ fn close_refused(tunnels: &Tunnels, session: &OpenSession) {
 }
 
 /// Looks at every session that has a socket, which asks the store as often, when events were missed.
-async fn look_when_missed(engine: &Engine, tunnels: &Tunnels, missed: &Notify) {
+async fn look_when_missed<O>(open: impl Fn(SessionKey) -> O, tunnels: &Tunnels, missed: &Notify)
+where
+    O: Future<Output = Result<Opened, StoreError>>,
+{
     loop {
         missed.notified().await;
         tracing::warn!("events were missed; looking at every session that has a socket");
-        for key in tunnels.sessions() {
-            match engine.open(key).await {
-                Ok(Opened::Open(session)) => close_refused(tunnels, &session),
-                Ok(Opened::Ended(_) | Opened::Unknown) => {
-                    tunnels.close_session(&key);
+        let mut sessions = tunnels.sessions();
+        while !sessions.is_empty() {
+            let mut unanswered = Vec::new();
+            for key in sessions {
+                match open(key).await {
+                    Ok(Opened::Open(session)) => close_refused(tunnels, &session),
+                    Ok(Opened::Ended(_) | Opened::Unknown) => {
+                        tunnels.close_session(&key);
+                    }
+                    // A store that fails says nothing about the session: its sockets stay until it does.
+                    Err(_) => unanswered.push(key),
                 }
-                // A store that fails says nothing about the session: its sockets stay.
-                Err(_) => {}
             }
+            if !unanswered.is_empty() {
+                sleep(AFTER_FAILURE).await;
+            }
+            sessions = unanswered;
         }
     }
 }
@@ -168,7 +188,10 @@ async fn over_unused_at(engine: &Engine, tunnels: &Tunnels, key: SessionKey) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use freshgate::{
         Secret,
@@ -302,6 +325,22 @@ mod tests {
         end_many(&engine).await;
         tokio::spawn(closing);
         assert!(closes(&ended).await && closes(&unknown).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_store_fails_they_are_looked_at_again() {
+        let (tunnels, missed, asked) = (Tunnels::new(), Notify::new(), AtomicU32::new(0));
+        let ended = connection();
+        let _entry = tunnels.register(Some(Entrant::unconditional(key(1))), ended.clone());
+        let open = async |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0..3 => Err(StoreError::Failed("the disk is full".into())),
+            _ => Ok(Opened::Ended(EndReason::Logout)),
+        };
+        missed.notify_one();
+        let looks = look_when_missed(open, &tunnels, &missed);
+        timeout(4 * AFTER_FAILURE, looks).await.expect_err("it never ends");
+        assert!(ended.is_told_to_end());
+        assert_eq!(asked.into_inner(), 4, "and no more, once it is known");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@
 //! same moment; the lease lets one of them ask, and the others find the session fresh.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -293,6 +293,16 @@ struct Lines(Mutex<HashMap<String, Line>>);
 struct Line {
     seated: usize,
     waiting: VecDeque<SessionKey>,
+    /// Those that wait: one that is due again meanwhile is in line already.
+    is_waiting: HashSet<SessionKey>,
+}
+
+impl Line {
+    fn next(&mut self) -> Option<SessionKey> {
+        let next = self.waiting.pop_front()?;
+        self.is_waiting.remove(&next);
+        Some(next)
+    }
 }
 
 /// A seat at a provider, until it is dropped or nobody is in line.
@@ -307,7 +317,8 @@ impl Lines {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A seat. `None`: all are taken, and whoever leaves one takes care of the session.
+    /// A seat. `None`: all are taken, and whoever leaves one takes care of the session. One who leaves it by a panic does
+    /// not: the next to leave one does.
     fn enter(&self, provider: String, key: SessionKey) -> Option<Seat<'_>> {
         let mut lines = self.lock();
         let line = lines.entry(provider.clone()).or_default();
@@ -316,7 +327,9 @@ impl Lines {
             drop(lines);
             return Some(Seat { lines: self, provider, is_left: false });
         }
-        line.waiting.push_back(key);
+        if line.is_waiting.insert(key) {
+            line.waiting.push_back(key);
+        }
         None
     }
 }
@@ -325,7 +338,7 @@ impl Seat<'_> {
     /// Who waits for this seat. `None`: nobody, and it is left.
     fn next_in_line(&mut self) -> Option<SessionKey> {
         let mut lines = self.lines.lock();
-        let next = lines.get_mut(&self.provider).and_then(|line| line.waiting.pop_front());
+        let next = lines.get_mut(&self.provider).and_then(Line::next);
         if next.is_none() {
             self.leave(lines);
         }
@@ -521,6 +534,21 @@ mod tests {
                 shard.sessions.iter().filter_map(|(key, activity)| Some((activity.due?, *key))).collect();
             assert_eq!(due, shard.timeline);
         }
+    }
+
+    #[test]
+    fn a_session_has_one_place_in_line() {
+        let (lines, provider) = (Lines::default(), || "one".to_owned());
+        let [first, second] = [[1; 32], [2; 32]].map(SessionKey::from_bytes);
+        let mut seats: Vec<_> = (0..AT_ONCE).map(|_| lines.enter(provider(), first).unwrap()).collect();
+        for key in [first, second, first, second] {
+            assert!(lines.enter(provider(), key).is_none(), "all are taken");
+        }
+        let seat = &mut seats[0];
+        assert_eq!([seat.next_in_line(), seat.next_in_line()], [Some(first), Some(second)]);
+        assert!(lines.enter(provider(), first).is_none(), "it may wait again");
+        assert_eq!([seat.next_in_line(), seat.next_in_line()], [Some(first), None]);
+        assert!(lines.enter(provider(), first).is_some(), "and the seat is free");
     }
 
     #[test]

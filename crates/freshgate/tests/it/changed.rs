@@ -114,25 +114,6 @@ async fn a_change_is_told_although_the_store_said_that_it_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_a_session_as_large_as_any_is_told() {
-    let setting = Setting::in_tokio_time();
-    let _noting = noting_use(&setting.engine);
-    // ID token and userinfo, both as large as they may be, and both together: four megabytes.
-    setting.provider.set_claim("groups", json!("g".repeat(1_000_000)));
-    setting.provider.next_token_act(Act::IdToken(|claims| claims["roles"] = "r".repeat(700_000).into()));
-    let key = setting.signed_in().await.key();
-    used(&setting.engine, key).await;
-    let _following = empty_memory(&setting.engine).await;
-    let mut events = setting.engine.events();
-    for (generation, name, claims_changed) in [(2, "Alice", false), (3, "Alice Cooper", true)] {
-        same_claims(&setting);
-        setting.provider.set_claim("name", json!(name));
-        setting.engine.refresh(key, DEADLINE).await.unwrap();
-        assert_eq!(told(&mut events, key).await, [(generation, claims_changed)], "{name}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_change_by_a_neighbour_is_told_where_the_session_is_active_and_not_in_memory() {
     for refresh_ahead in [true, false] {
         let setting = Setting::in_tokio_time();

@@ -4,8 +4,8 @@ use freshgate::{
     Engine,
     engine::Opened,
     events::SessionEvent,
-    session::EndReason,
-    store::{SqliteStore, Store},
+    session::{EndReason, SessionKey},
+    store::{Found, Replaced, SqliteStore, Store},
 };
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
@@ -208,5 +208,43 @@ async fn a_store_that_fails_brings_no_ended_session_back() {
     store.release();
     for opened in [reader.await.unwrap().unwrap(), engine.open(key).await.unwrap()] {
         assert!(matches!(opened, Opened::Ended(EndReason::Logout)), "{opened:?}");
+    }
+}
+
+/// More changes than the store can tell of, before the follower asks again.
+async fn write_more_than_is_told_of(setting: &Setting) {
+    let key = setting.signed_in().await.key();
+    let Found::Live(row, mut revision) = setting.store.read(key).await.unwrap() else {
+        panic!("it is not there")
+    };
+    for _ in 0..20_000 {
+        let Replaced::Done(next) = setting.store.replace(key, revision, row.clone()).await.unwrap() else {
+            panic!("nobody else writes it")
+        };
+        revision = next;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_holds_anything_is_told_that_changes_were_missed() {
+    for holds_any in [true, false] {
+        let setting = Setting::new();
+        let (follower, _store) = a_follower(&setting).await;
+        let key = setting.signed_in().await.key();
+        // What it began with is forgotten.
+        write_more_than_is_told_of(&setting).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if holds_any {
+            follower.open(key).await.unwrap();
+        }
+        let mut events = follower.events();
+        setting.engine.end(key, EndReason::Logout).await.unwrap();
+        write_more_than_is_told_of(&setting).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        let told = events.try_recv().ok();
+        assert_eq!(matches!(told, Some(SessionEvent::Missed)), holds_any, "{told:?}");
+        let opened = follower.open(key).await.unwrap();
+        assert!(matches!(opened, Opened::Ended(EndReason::Logout)), "what it held is forgotten: {opened:?}");
     }
 }
