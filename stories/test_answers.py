@@ -1,9 +1,11 @@
 """Answers of the provider that are large, incomplete, or not to be believed."""
 
+import urllib.request
 from typing import Any
 
 import pytest
 
+from harness.ports import free_port
 from harness.providers import DevProvider
 from harness.stage import Stage
 
@@ -117,3 +119,25 @@ def test_without_an_id_token_in_the_refresh_answer_claims_come_from_userinfo(sta
     assert tab.refresh() == "new token, Alice Example -> Alice Renamed"
 
     assert tab.call_api() == "200"
+
+
+def test_tokens_that_came_without_claims_are_called_so(stage: Stage) -> None:
+    operator = f"127.0.0.1:{free_port()}"
+    stage.prepare().project.write_settings(default={"userinfo": False})
+    stage.start_gate("--operator-listen", operator)
+    tab = stage.tab().open().is_signed_out().sign_in()
+    assert tab.refresh().startswith("new token")
+    tab.shows("last_refresh", "refreshed")
+    stage.provider.change_user("alice", name="Alice Renamed")
+    misbehaving(stage).misbehave("token:refresh", omit=["id_token"])
+
+    assert tab.refresh() == "new token, Alice Example -> Alice Example"
+
+    tab.shows("last_refresh", "tokens_only")
+    answer = tab.page.evaluate("fetch('/auth/refresh', {method: 'POST'}).then(answer => answer.json())")
+    assert answer["outcome"] == "tokens_only"
+    with urllib.request.urlopen(f"http://{operator}/metrics", timeout=10) as figures:
+        lines = figures.read().decode().splitlines()
+    for outcome, count in {"refreshed": 1, "tokens_only": 2}.items():
+        counted = f'freshgate_refresh_answers_total{{wanted="refresh",outcome="{outcome}",reason=""}} {count}'
+        assert counted in lines

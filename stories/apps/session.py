@@ -98,6 +98,7 @@ with st.container(key="refresh"):
         state.refreshes = state.get("refreshes", 0) + 1
 show("refreshed", state.refreshed)
 show("refreshes", state.get("refreshes", 0))
+show("last_refresh", freshgate.last_refresh())
 
 with st.container(key="call"):
     if st.button("Call the API"):
