@@ -229,6 +229,14 @@ class Storm:
         ended = {one["session"]: one["ended"]["reason"] for one in self._list() if one["ended"]}
         return {self.people[handle]: reason for handle, reason in ended.items() if handle in self.people}
 
+    def abandoned(self) -> set[str]:
+        """The users whose session ended because a gate died in the middle of its refresh, as its history says."""
+        ended = [one["session"] for one in self._list() if one["ended"] and one["session"] in self.people]
+        shown = [self._operator("show", handle) for handle in ended]
+        return {
+            self.people[one["session"]] for one in shown if "abandoned" in {entry["what"] for entry in one["history"]}
+        }
+
     def figures(self, story: str, readings: Sequence[Reading], seconds: float) -> Figures:
         """The story's line in the table."""
         waits = [reading.seconds for reading in readings if reading.token]
@@ -275,12 +283,16 @@ class Storm:
 
     def _list(self) -> list[dict[str, Any]]:
         """All sessions, also those that ended, as the operator's command tells them of running gates."""
-        command = [str(FRESHGATE), "sessions", "list", "--ended", "--json", "--store", self._store]
-        listed = subprocess.run(
+        sessions: list[dict[str, Any]] = self._operator("list", "--ended")["sessions"]
+        return sessions
+
+    def _operator(self, *arguments: str) -> dict[str, Any]:
+        command = [str(FRESHGATE), "sessions", *arguments, "--json", "--store", self._store]
+        told = subprocess.run(
             command, cwd=self._projects[0].folder, env=environment(), capture_output=True, text=True, check=True
         )
-        sessions: list[dict[str, Any]] = json.loads(listed.stdout)["sessions"]
-        return sessions
+        answer: dict[str, Any] = json.loads(told.stdout)
+        return answer
 
     def _requests(self) -> int:
         return self.provider.printed(self.provider.printed_per_token_request)
