@@ -1,6 +1,7 @@
 //! The whole gate with a signed-in session, for `bench/run`: what `freshgate dev` puts together, in front of any app.
 //!
-//! `bench_gate LISTEN UPSTREAM COOKIE`: both as ADDR:PORT; the session's cookie is written to the file COOKIE.
+//! `bench_gate LISTEN UPSTREAM COOKIE [CERTIFICATE KEY]`: the first two as ADDR:PORT; the session's cookie is written to the
+//! file COOKIE. With a certificate and its key, both PEM files, it speaks TLS.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -30,12 +31,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let upstream = arguments.next().ok_or("where is the app?")?;
     let cookie_file = PathBuf::from(arguments.next().ok_or("where to write the cookie?")?);
 
+    let (tls_certificate, tls_key) =
+        (arguments.next().map(PathBuf::from), arguments.next().map(PathBuf::from));
+    let cookie_name = if tls_key.is_some() { "__Host-freshgate" } else { "freshgate" };
+
     let folder = tempfile::tempdir()?;
     let app = folder.path().join("app.py");
     fs::write(&app, "")?;
     let dev = Dev {
         app: Some(app),
-        common: Common { listen: Some(listen), ..Common::default() },
+        common: Common { listen: Some(listen), tls_certificate, tls_key, ..Common::default() },
         token_lifetime: Some("1d".to_owned()),
         rotation: None,
         grace: None,
@@ -55,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let providers = gate::providers(&config).map_err(|problems| format!("{problems:?}"))?;
     let engine = gate::engine(&config, gate::open_store(&config)?, gate::keyring(&config)?, providers);
     let cookie = sign_in(&engine, config.public.redirect_uri()).await?;
-    fs::write(cookie_file, format!("freshgate={}", cookie.expose()))?;
+    fs::write(cookie_file, format!("{cookie_name}={}", cookie.expose()))?;
 
     let private = UnixListener::bind(folder.path().join("session-api.sock"))?;
     let public = gate::bind(config.listen, "LISTEN").await?;
