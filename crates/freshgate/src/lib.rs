@@ -9,6 +9,7 @@ pub mod engine;
 pub mod events;
 pub mod freshness;
 pub mod keyring;
+pub mod landmark;
 pub mod provider;
 pub mod sabotage;
 pub mod session;

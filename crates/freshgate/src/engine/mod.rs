@@ -55,6 +55,7 @@ use crate::{
     counting,
     events::SessionEvent,
     keyring::Keyring,
+    landmark::Landmark,
     provider::Provider,
     sabotage::Sabotage,
     session::{EndReason, OpenSession, SessionKey, SessionPolicy},
@@ -112,7 +113,13 @@ struct Inner {
     store: Arc<dyn Store>,
     #[cfg(feature = "simulation")]
     sabotage: std::sync::OnceLock<Sabotage>,
+    #[cfg(feature = "simulation")]
+    watch: std::sync::OnceLock<Watch>,
 }
+
+/// Who is told of landmarks.
+#[cfg(feature = "simulation")]
+type Watch = Box<dyn Fn(Landmark) + Send + Sync>;
 
 /// What a session key opens.
 #[derive(Clone, Debug)]
@@ -164,6 +171,8 @@ impl Engine {
             store,
             #[cfg(feature = "simulation")]
             sabotage: std::sync::OnceLock::new(),
+            #[cfg(feature = "simulation")]
+            watch: std::sync::OnceLock::new(),
         }))
     }
 
@@ -272,6 +281,24 @@ impl Engine {
     fn sabotaged(&self, _: Sabotage) -> bool {
         false
     }
+
+    /// Has `watch` told of each landmark that the engine passes from now on. Once.
+    #[cfg(feature = "simulation")]
+    pub fn watch_landmarks(&self, watch: impl Fn(Landmark) + Send + Sync + 'static) {
+        let _ = self.0.watch.set(Box::new(watch));
+    }
+
+    #[cfg(feature = "simulation")]
+    fn passes(&self, landmark: Landmark) {
+        if let Some(watch) = self.0.watch.get() {
+            watch(landmark);
+        }
+    }
+
+    /// Nobody watches.
+    #[cfg(not(feature = "simulation"))]
+    #[inline(always)]
+    fn passes(&self, _: Landmark) {}
 
     /// Does `work` in a task of its own, which goes on if this future is dropped. `None`: it panicked.
     async fn uncancelled<T: Send + 'static>(

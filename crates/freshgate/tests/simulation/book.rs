@@ -42,6 +42,8 @@ struct Pages {
     unsaved: Vec<Unsaved>,
     rows: BTreeMap<SessionKey, Held>,
     families: BTreeMap<SessionKey, u64>,
+    /// By the name of the flight: who meant to send what, and when that was written.
+    intents: BTreeMap<String, Intent>,
     /// Since when the refresh token of a session may have been used without anybody knowing.
     in_doubt: BTreeMap<SessionKey, Instant>,
     /// Engines that the store failed while they stopped: what they could not write is lost with them.
@@ -63,6 +65,12 @@ impl Pages {
         };
         wanted && good(&unsaved.token)
     }
+}
+
+struct Intent {
+    token: String,
+    by: Owner,
+    at: Instant,
 }
 
 struct Presentation {
@@ -114,6 +122,8 @@ pub(crate) struct Row {
     pub(crate) ends_at: i64,
     /// How many answers count as lost.
     pub(crate) answers_lost: u64,
+    /// The flight that has a lease which is not settled.
+    pub(crate) intent: Option<String>,
     /// Whether a request may have used the refresh token, and its answer be lost.
     pub(crate) may_be_lost: bool,
 }
@@ -263,8 +273,14 @@ impl Book {
     }
 
     /// A row was written.
-    pub(crate) fn written(&self, key: SessionKey, row: Row, tainted: bool) {
+    pub(crate) fn written(&self, key: SessionKey, row: Row, by: Owner, tainted: bool) {
         let mut pages = self.pages();
+        if let Some(holder) = &row.intent
+            && !pages.intents.contains_key(holder)
+        {
+            let intent = Intent { token: row.refresh_token.clone(), by, at: Instant::now() };
+            pages.intents.insert(holder.clone(), intent);
+        }
         if tainted {
             let what = format!("the store got {} of an answer that a check must refuse", row.access_token);
             self.world.broken("nothing of a rejected answer is kept", what);
@@ -311,11 +327,24 @@ impl Book {
         {
             return;
         }
+        let was_away = |engine: Owner, since: Instant| self.world.store_came_back(engine) >= Some(since);
         let is_open = |sent: &&Presentation| {
-            sent.token == row.refresh_token
-                && (matches!(sent.state, Fate::Lost | Fate::Flying) || pages.gave_up.contains(&sent.by))
+            let is_known = !matches!(sent.state, Fate::Lost | Fate::Flying);
+            // An engine tells the store for some seconds, and then gives up.
+            let is_told = !pages.gave_up.contains(&sent.by) && !was_away(sent.by, sent.at);
+            sent.token == row.refresh_token && !(is_known && is_told)
         };
-        let open = pages.presentations.iter().filter(is_open).count() as u64;
+        // An engine that cannot say that it sent nothing leaves that to be found out.
+        let is_left = |intent: &&Intent| {
+            let sent = |sent: &Presentation| {
+                sent.token == intent.token && sent.by == intent.by && sent.at >= intent.at
+            };
+            intent.token == row.refresh_token
+                && was_away(intent.by, intent.at)
+                && !pages.presentations.iter().any(sent)
+        };
+        let open = pages.presentations.iter().filter(is_open).count() as u64
+            + pages.intents.values().filter(is_left).count() as u64;
         if row.answers_lost > open {
             let what = format!("{} answers count as lost, and {open} are: {row:?}", row.answers_lost);
             self.world.broken("no known outcome counts as lost", what);
@@ -398,7 +427,11 @@ impl Book {
     /// Rotated tokens that reached an engine some time ago and never reached the store.
     pub(crate) fn check_unsaved(&self, good: impl Fn(&str) -> bool) {
         let mut pages = self.pages();
-        if pages.unsaved.iter().all(|unsaved| unsaved.at.elapsed() < SAVED_WITHIN) {
+        // While the store is away nothing is saved.
+        let since = |unsaved: &Unsaved| {
+            self.world.store_came_back(unsaved.by).map_or(unsaved.at, |back| unsaved.at.max(back))
+        };
+        if pages.unsaved.iter().all(|unsaved| since(unsaved).elapsed() < SAVED_WITHIN) {
             return;
         }
         let unsaved = std::mem::take(&mut pages.unsaved);
@@ -406,7 +439,9 @@ impl Book {
             if !pages.are_without(&unsaved, &good) || self.world.is_dead(unsaved.by) {
                 continue;
             }
-            if unsaved.at.elapsed() < SAVED_WITHIN || self.world.stood_still_since(unsaved.by, unsaved.at) {
+            if since(&unsaved).elapsed() < SAVED_WITHIN
+                || self.world.stood_still_since(unsaved.by, unsaved.at)
+            {
                 pages.unsaved.push(unsaved);
                 continue;
             }

@@ -21,7 +21,7 @@ use std::{
     time::Instant,
 };
 
-use freshgate::sabotage::Sabotage;
+use freshgate::{landmark::Landmark, sabotage::Sabotage};
 use scenario::Outcome;
 use world::Broken;
 
@@ -30,7 +30,7 @@ const SEEDS: u64 = 10_000;
 /// Each run of these is made twice, and must be the same.
 const REPLAYED: u64 = 20;
 /// A mistake must show within so many runs.
-const SEEDS_PER_MISTAKE: u64 = 2_000;
+const SEEDS_PER_MISTAKE: u64 = 5_000;
 
 struct Wanted {
     seeds: u64,
@@ -91,6 +91,13 @@ fn main() -> ExitCode {
     }
     let faults: Vec<String> = total.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
     println!("faults: {}", faults.join(", "));
+    let passed = |landmark| total.landmarks.get(&landmark).copied().unwrap_or_default();
+    let landmarks: Vec<String> =
+        Landmark::ALL.iter().map(|mark| format!("{mark:?} {}", passed(*mark))).collect();
+    println!("landmarks: {}", landmarks.join(", "));
+    // Of few seeds that is not asked.
+    let missed = |mark: &Landmark| wanted.seeds >= SEEDS_PER_MISTAKE && passed(*mark) == 0;
+    let has_passed_all = !Landmark::ALL.iter().any(missed);
     let different = total.prints.len() as u64;
     println!("replayed: {} runs, all the same; {different} of {} seeds differ", total.replayed, wanted.seeds);
     println!(
@@ -101,7 +108,7 @@ fn main() -> ExitCode {
         Sabotage::ALL.len(),
         started.elapsed().as_secs(),
     );
-    let is_good = caught == Sabotage::ALL.len() && different == wanted.seeds;
+    let is_good = caught == Sabotage::ALL.len() && different == wanted.seeds && has_passed_all;
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -144,8 +151,15 @@ fn threads() -> usize {
 struct Total {
     steps: u64,
     faults: BTreeMap<&'static str, u64>,
+    landmarks: BTreeMap<Landmark, u64>,
     replayed: u64,
     prints: BTreeSet<u64>,
+}
+
+fn add<K: Ord>(all: &mut BTreeMap<K, u64>, counts: BTreeMap<K, u64>) {
+    for (name, count) in counts {
+        *all.entry(name).or_default() += count;
+    }
 }
 
 /// A seed is one run, or else none that fails could be looked into.
@@ -179,9 +193,8 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Total, Box<(u64, Outcome)>> {
                 return Err(Box::new((seed, outcome)));
             }
             total.steps += outcome.steps;
-            for (name, count) in outcome.faults {
-                *total.faults.entry(name).or_default() += count;
-            }
+            add(&mut total.faults, outcome.faults);
+            add(&mut total.landmarks, outcome.landmarks);
         }
         Ok(total)
     };
@@ -193,9 +206,8 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Total, Box<(u64, Outcome)>> {
             all.steps += total.steps;
             all.replayed += total.replayed;
             all.prints.extend(total.prints);
-            for (name, count) in total.faults {
-                *all.faults.entry(name).or_default() += count;
-            }
+            add(&mut all.faults, total.faults);
+            add(&mut all.landmarks, total.landmarks);
         }
         Ok(all)
     })

@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use crate::{
     book::{Book, Fate},
-    executor::{Owner, give_way},
+    executor::{Owner, WORLD, give_way},
     world::{Rotation, Skew, World},
 };
 
@@ -494,6 +494,9 @@ impl Wire {
         self.world.note(|| format!("wire: engine {by} sends {token}"));
         let presentation = self.book.sent(&token, by, decided);
         let mut under_way = UnderWay { wire: self, token: &token, settled: false };
+        if self.world.fault("store away before an answer comes", self.world.dealt.outages) {
+            self.world.store_goes_away(if self.world.chance.percent(50) { WORLD } else { by });
+        }
         let answer = self.world.on_its_own(self.provider.clone().token(form));
         let met = tokio::time::timeout(TIMEOUT, answer).await.unwrap_or(Met::Lost);
         under_way.settled = true;

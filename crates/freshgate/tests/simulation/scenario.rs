@@ -15,6 +15,7 @@ use freshgate::{
     engine::{EngineParts, LoginError, LoginRequest, Opened, RefreshError, RefreshOutcome},
     events::SessionEvent,
     keyring::Keyring,
+    landmark::Landmark,
     provider::{Provider as ProviderClient, ProviderConfig, Refreshing},
     sabotage::Sabotage,
     session::{EndReason, FreshSession, OpenSession, SessionKey, SessionPolicy},
@@ -61,6 +62,7 @@ pub(crate) struct Outcome {
     /// What tells a run from others.
     pub(crate) print: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) landmarks: BTreeMap<Landmark, u64>,
     pub(crate) broken: Option<Broken>,
     pub(crate) trace: Vec<String>,
     pub(crate) dealt: String,
@@ -104,6 +106,7 @@ pub(crate) fn run(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Outcom
             steps: watch.executor.steps(),
             print: watch.print(),
             faults: watch.faults(),
+            landmarks: watch.landmarks(),
             broken: watch.verdict(),
             trace: watch.trace(),
             dealt: format!("{:?}", watch.dealt),
@@ -310,6 +313,8 @@ impl Scenario {
         if let Some(mistake) = self.mistake {
             engine.sabotage(mistake);
         }
+        let watch = world.clone();
+        engine.watch_landmarks(move |landmark| watch.passed(owner, landmark));
         let stop = CancellationToken::new();
         world.executor.spawn(owner, Box::pin(engine.clone().refresh_ahead(stop.clone())));
         world.executor.spawn(owner, Box::pin(engine.clone().keep_house(stop.clone())));
@@ -342,6 +347,13 @@ impl Scenario {
         let running = self.start_engine();
         self.state().places[place] = Some(running.clone());
         running
+    }
+
+    /// An engine that the store is away for.
+    fn cut_off_engine(&self) -> Option<Running> {
+        let state = self.state();
+        let mut running = state.places.iter().flatten();
+        running.find(|running| self.world.store_is_away(running.owner).is_some()).cloned()
     }
 
     fn some_session(&self) -> (SessionKey, u64) {
@@ -502,8 +514,18 @@ impl Scenario {
             let running = self.some_engine();
             world.stand_still(running.owner, world.chance.millis(500, 40_000));
         }
+        if world.fault("store away", world.dealt.outages) {
+            let whose = if world.chance.percent(50) { WORLD } else { self.some_engine().owner };
+            world.store_goes_away(whose);
+        }
         if world.fault("engine stopped in order", world.dealt.stops) {
             self.stop(self.some_engine());
+        }
+        // The worst time for it.
+        if let Some(running) = self.cut_off_engine()
+            && world.fault("engine stopped while the store is away", 2 * world.dealt.stops)
+        {
+            self.stop(running);
         }
         match world.chance.below(100) {
             0..=54 => self.call(true, key, family),
@@ -725,6 +747,13 @@ impl Scenario {
 
     fn is_known_over(&self, owner: Owner, key: SessionKey) -> bool {
         self.state().known_over.contains_key(&(owner, key))
+    }
+
+    /// Whether a session ended so long ago that an engine must know of it.
+    fn ended_long_ago(&self, owner: Owner, key: SessionKey) -> bool {
+        let Some(Held::Ended(_, at)) = self.book.row(key) else { return false };
+        let in_touch_since = self.world.in_touch_since(owner).map_or(at, |since| at.max(since));
+        in_touch_since.elapsed() > EVERYWHERE_WITHIN
     }
 
     /// A request comes in: is the session served?

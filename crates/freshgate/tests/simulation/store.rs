@@ -50,13 +50,14 @@ impl SharedStore {
             .on_its_own(async move {
                 world.dawdle(8).await;
                 let percent = world.dealt.store_faults;
-                if world.fault("store failed", percent) {
+                let is_cut_off = world.store_is_away(by).is_some_and(|reach| !world.chance.percent(reach));
+                if world.fault("store failed", percent) || is_cut_off {
                     world.store_fails_until(by, Instant::now());
                     return Err(failed());
                 }
                 let done = effect.await;
                 world.dawdle(8).await;
-                if world.fault("store failed after writing", percent) {
+                if world.fault("store failed after writing", percent) || world.store_is_away(by).is_some() {
                     world.store_fails_until(by, Instant::now());
                     return Err(failed());
                 }
@@ -89,12 +90,15 @@ impl SharedStore {
             self.keyring.open(Purpose::SessionRecord, key.as_bytes(), &row.sealed).expect("sealed by us");
         let record: serde_json::Value = serde_json::from_slice(&plain).expect("written by us");
         let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        let lease = &record["refresh"]["lease"];
         book::Row {
+            intent: (lease["settled"] == false)
+                .then(|| lease["holder"].as_str().unwrap_or_default().to_owned()),
             refresh_token: text("refresh_token"),
             access_token: text("access_token"),
             answers_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default(),
             may_be_lost: record["refresh"]["answers_lost"].as_u64().unwrap_or_default() > 0
-                || record["refresh"]["lease"]["settled"] == false,
+                || lease["settled"] == false,
             generation: record["generation"].as_u64().unwrap_or_default(),
             ends_at: row.index.ends_at.as_unix_millis() / 1000,
         }
@@ -110,7 +114,7 @@ impl SharedStore {
             )
         });
         let tainted = self.provider.is_tainted(&row.access_token);
-        book.written(key, row, tainted);
+        book.written(key, row, by, tainted);
     }
 
     fn ended(&self, key: SessionKey, tombstone: Tombstone) {
@@ -249,7 +253,9 @@ impl Store for SharedStore {
     async fn changes_since(&self, position: Option<Position>) -> Result<Changes, StoreError> {
         // Asked ten times a second: no task of its own.
         give_way(self.world.chance.below(2)).await;
-        if self.world.fault("store failed", self.world.dealt.store_faults) {
+        if self.world.fault("store failed", self.world.dealt.store_faults)
+            || self.world.store_is_away(self.by).is_some()
+        {
             return Err(failed());
         }
         self.rows.changes_since(position).await

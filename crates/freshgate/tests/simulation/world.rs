@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use freshgate::{Timestamp, clock::Clock, provider::LostAnswer};
+use freshgate::{Timestamp, clock::Clock, landmark::Landmark, provider::LostAnswer};
 use tokio::time::Instant;
 
 use crate::{
@@ -43,6 +43,8 @@ pub(crate) struct Dealt {
     pub(crate) slow: u64,
     pub(crate) store_faults: u64,
     pub(crate) busy: u64,
+    /// How often the store is away for seconds.
+    pub(crate) outages: u64,
     pub(crate) skew: Skew,
     pub(crate) crashes: u64,
     pub(crate) freezes: u64,
@@ -110,6 +112,7 @@ impl Dealt {
             slow: chance.pick(&[0, 0, 5, 30]),
             store_faults: chance.pick(&[0, 0, 1, 4]),
             busy: chance.pick(&[0, 0, 0, 5]),
+            outages: chance.pick(&[0, 0, 10]),
             skew,
             crashes: chance.pick(&[0, 5, 15]),
             freezes: chance.pick(&[0, 0, 8]),
@@ -137,6 +140,8 @@ struct Told {
     frozen: BTreeMap<Owner, Frozen>,
     sleepers: BTreeMap<String, Owner>,
     store_trouble: BTreeMap<Owner, Vec<Instant>>,
+    store_away: BTreeMap<Owner, Away>,
+    landmarks: BTreeMap<Landmark, u64>,
     verbose: bool,
     /// Of the whole trace.
     print: DefaultHasher,
@@ -144,6 +149,14 @@ struct Told {
 
 struct Frozen {
     thawed: Option<Instant>,
+}
+
+/// The store is away, for one engine or for the world.
+#[derive(Clone, Copy)]
+struct Away {
+    until: Instant,
+    /// How many in a hundred of the calls that fail reach it all the same: what they write is there.
+    reach: u64,
 }
 
 /// A promise that was not kept.
@@ -229,6 +242,10 @@ impl World {
 
     pub(crate) fn set_calm(&self, calm: bool) {
         self.calm.store(calm, Ordering::Relaxed);
+        let now = Instant::now();
+        for away in self.told().store_away.values_mut() {
+            away.until = away.until.min(now);
+        }
     }
 
     pub(crate) fn is_calm(&self) -> bool {
@@ -237,6 +254,15 @@ impl World {
 
     pub(crate) fn count(&self, name: &'static str) {
         *self.told().faults.entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn passed(&self, owner: Owner, landmark: Landmark) {
+        self.note(|| format!("engine {owner} passes {landmark:?}"));
+        *self.told().landmarks.entry(landmark).or_default() += 1;
+    }
+
+    pub(crate) fn landmarks(&self) -> BTreeMap<Landmark, u64> {
+        self.told().landmarks.clone()
     }
 
     pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
@@ -305,12 +331,42 @@ impl World {
         sleeper.is_some()
     }
 
+    /// Since when an engine has been able to learn of what others do, if ever it was not: it stood still, or the store was
+    /// away. In the future, if it does, or is.
+    pub(crate) fn in_touch_since(&self, owner: Owner) -> Option<Instant> {
+        let stood_still = self.told().frozen.get(&owner).map(|frozen| frozen.thawed);
+        let moves_since = stood_still.map(|thawed| thawed.unwrap_or_else(Instant::now));
+        moves_since.max(self.store_came_back(owner))
+    }
+
     /// Whether the engine stood still at some time since `since`, or does.
     pub(crate) fn stood_still_since(&self, owner: Owner, since: Instant) -> bool {
         self.told()
             .frozen
             .get(&owner)
             .is_some_and(|frozen| frozen.thawed.is_none_or(|thawed| thawed >= since))
+    }
+
+    /// The store is away for some seconds, for an engine or for all of them ([`WORLD`]).
+    pub(crate) fn store_goes_away(&self, whose: Owner) {
+        let lasting = self.chance.millis(1_000, 30_000);
+        let reach = self.chance.pick(&[0, 0, 50]);
+        self.note(|| format!("the store is away for engine {whose} (0: all) and {lasting:?}"));
+        let until = Instant::now() + lasting;
+        self.told().store_away.insert(whose, Away { until, reach });
+    }
+
+    /// Whether the store is away for an engine: then how many in a hundred of its calls reach it.
+    pub(crate) fn store_is_away(&self, owner: Owner) -> Option<u64> {
+        let told = self.told();
+        let away = [owner, WORLD].map(|whose| told.store_away.get(&whose));
+        away.into_iter().flatten().find(|away| Instant::now() < away.until).map(|away| away.reach)
+    }
+
+    /// When the store came back to an engine the last time that it was away, or comes.
+    pub(crate) fn store_came_back(&self, owner: Owner) -> Option<Instant> {
+        let told = self.told();
+        [owner, WORLD].iter().filter_map(|whose| told.store_away.get(whose)).map(|away| away.until).max()
     }
 
     pub(crate) fn store_fails_until(&self, owner: Owner, moment: Instant) {

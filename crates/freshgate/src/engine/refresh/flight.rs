@@ -27,6 +27,7 @@ use crate::{
         history::{HistoryEntry, HistoryEvent},
         record::{Record, WithoutWords},
     },
+    landmark::Landmark,
     provider::{Asked, Connection, LostAnswer, NoTurn, Provider, TokenOutcome, Turn},
     sabotage::Sabotage,
     session::{EndReason, SessionKey},
@@ -55,6 +56,7 @@ pub(super) async fn fly_all(engine: Engine, key: SessionKey) {
         };
         let settled = flight.run().await;
         if flight.has_unsent_intent.into_inner() {
+            engine.passes(Landmark::IntentLeftUnsent);
             let must_start = crew.note_unsent_intent(flight.holder);
             if must_start {
                 engine.start(lease::give_back_unsent_intents(engine.clone()));

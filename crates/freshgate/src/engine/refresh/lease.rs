@@ -21,6 +21,7 @@ use crate::{
         sessions::{EndedAt, Lookup, Replaced},
     },
     freshness::{self, Freshness},
+    landmark::Landmark,
     provider::Turn,
     sabotage::Sabotage,
     session::{EndReason, OpenSession},
@@ -187,6 +188,7 @@ impl Flight<'_> {
                 continue;
             }
             if has_unsent_intent {
+                self.engine.passes(Landmark::UnsentIntentFound);
                 return Ok(Boarding::Leased(held, turn));
             }
             self.has_unsent_intent.store(true, Ordering::Relaxed);
@@ -286,6 +288,7 @@ impl Flight<'_> {
     pub(super) async fn give_back(&self, held: Held) -> Result<Held, Diversion> {
         let give_back = |record: &mut Record| record.refresh.lease = self.others_lease(record);
         let held = self.write(held, Fence::Generation, None, give_back).await?;
+        self.engine.passes(Landmark::IntentGivenBack);
         self.has_unsent_intent.store(false, Ordering::Relaxed);
         Ok(held)
     }

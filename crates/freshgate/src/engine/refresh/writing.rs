@@ -15,6 +15,7 @@ use crate::{
         record::Record,
         sessions::{EndedAt, Lookup, Replaced},
     },
+    landmark::Landmark,
     sabotage::Sabotage,
     session::EndReason,
     store::{Revision, StoreError, Tombstone},
@@ -136,10 +137,12 @@ impl Flight<'_> {
                     return Err(diversion);
                 }
                 Err(Unwritten::Store(_, error)) if give_up.is_some_and(|at| Instant::now() >= at) => {
+                    self.engine.passes(Landmark::LastSaveGivenUp);
                     tracing::error!(session = %self.key.short(), error = &error as &dyn Error, "a rotated refresh token could not be saved");
                     return Err(RefreshError::store(error).into());
                 }
                 Err(Unwritten::Store(held, error)) => {
+                    self.engine.passes(Landmark::SaveRepeated);
                     tracing::warn!(session = %self.key.short(), error = &error as &dyn Error, "saving a rotated refresh token again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
@@ -245,6 +248,7 @@ impl Flight<'_> {
                 Err(error) => error,
             };
         }
+        self.engine.passes(Landmark::StoreGivenUp);
         Err(RefreshError::store(error))
     }
 
@@ -262,6 +266,7 @@ impl Flight<'_> {
             held = match self.engine.0.sessions.replace(&held.record, changed, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => return Ok(Held { record, revision }),
                 Ok(Replaced::Conflict(record, revision)) if fence.is_done(&held.record, &record) => {
+                    self.engine.passes(Landmark::SaveFoundDone);
                     return Ok(Held { record, revision });
                 }
                 Ok(Replaced::Conflict(record, _))
