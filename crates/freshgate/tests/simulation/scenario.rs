@@ -612,7 +612,12 @@ impl Scenario {
                     "{kind} of family {family} on engine {owner}, deadline {deadline:?}, leaves {leaves:?}"
                 );
                 let caller = this.begin(owner, ask);
-                let (known_over, version) = (this.is_known_over(owner, key), this.provider.version(family));
+                let is_over = if this.is_known_over(owner, key) {
+                    Some("it said so itself")
+                } else {
+                    this.ended_long_ago(owner, key).then_some("it ended long ago")
+                };
+                let version = this.provider.version(family);
                 let asked_at = running.engine.clock().now();
                 let patience = leaves.unwrap_or(Duration::from_secs(3_600));
                 let answer = if forced {
@@ -634,7 +639,7 @@ impl Scenario {
                 if !forced && !this.world.stood_still_since(owner, started) {
                     this.served_while_it_lives(&running, key, asked_at, &answer).await;
                 }
-                this.answered(caller, forced, owner, key, family, known_over, version, answer);
+                this.answered(caller, forced, owner, key, family, is_over, version, answer);
             }),
         );
     }
@@ -681,7 +686,7 @@ impl Scenario {
         owner: Owner,
         key: SessionKey,
         family: u64,
-        known_over: bool,
+        is_over: Option<&'static str>,
         version: u64,
         answer: Result<(FreshSession, RefreshOutcome), RefreshError>,
     ) {
@@ -692,8 +697,9 @@ impl Scenario {
                 let token = fresh.access_token().expose();
                 self.world
                     .note(|| format!("caller {caller}: {} {token}, claims version {got}", outcome.code()));
-                if known_over {
-                    let what = format!("engine {owner} knew that it was over, and served {token}");
+                if let Some(why) = is_over {
+                    let what =
+                        format!("engine {owner} served {token} when it was asked after the end: {why}");
                     self.world.broken("nothing is served after an end", what);
                 }
                 if self.provider.is_tainted(token) {
@@ -766,8 +772,7 @@ impl Scenario {
                 let caller = this.begin(owner, format!("open on engine {owner}"));
                 let started = Instant::now();
                 let known_over = this.is_known_over(owner, key);
-                let ended_long_ago = matches!(this.book.row(key), Some(Held::Ended(_, at))
-                    if at.elapsed() > EVERYWHERE_WITHIN && !this.world.stood_still_since(owner, at));
+                let ended_long_ago = this.ended_long_ago(owner, key);
                 let opened = running.engine.open(key).await;
                 this.finish(caller);
                 match opened {
