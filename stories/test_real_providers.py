@@ -6,16 +6,20 @@ import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 
-from harness.providers import Provider, get_json
+from harness.providers import Provider, RecordedProvider, get_json
 from harness.stage import Stage
 from harness.tabs import Tab
+from harness.waiting import until
 
 # What every story shows of node-oidc-provider is not shown of it again.
 UNUSUAL = pytest.mark.providers("django-oauth-toolkit", "lemonldap-ng")
 ROTATING = pytest.mark.providers("oidc-provider", "django-oauth-toolkit")
+REAL = pytest.mark.providers("oidc-provider", "django-oauth-toolkit", "lemonldap-ng")
+DJANGO = pytest.mark.providers("django-oauth-toolkit")
 LEMON = pytest.mark.providers("lemonldap-ng")
 TABS = 4
 
@@ -38,10 +42,24 @@ def present(provider: Provider, refresh_token: str) -> tuple[int, str | None]:
         return error.code, json.loads(error.read())["error"]
 
 
-def is_over_because_it_was_refused(stage: Stage, tabs: Iterable[Tab]) -> None:
+def is_dead(provider: Provider, access_token: str) -> bool:
+    """Whether the provider's API refuses an access token."""
+    request = urllib.request.Request(provider.api_url, headers={"Authorization": f"Bearer {access_token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+
+
+def is_over(stage: Stage, tabs: Iterable[Tab], reason: str) -> None:
     for tab in tabs:
         tab.is_signed_out()
-    stage.gate.process.wait_for_line(r'reason="?refused')
+    stage.gate.process.wait_for_line(rf'session ended .*reason="?{reason}')
+
+
+def is_over_because_it_was_refused(stage: Stage, tabs: Iterable[Tab]) -> None:
+    is_over(stage, tabs, "refused")
 
 
 @UNUSUAL
@@ -141,3 +159,70 @@ def test_a_frame_that_calls_the_session_by_the_name_of_the_user(stage: Stage) ->
     assert "sid=alice" in told.value.url
     tab.is_signed_out()
     assert bystander.refresh().startswith("new token"), "another browser's session is another"
+
+
+@UNUSUAL
+def test_an_access_token_whose_time_is_over(stage: Stage) -> None:
+    stage.prepare(token_seconds=5)
+    # Nobody but the one who reads a token has it refreshed.
+    (stage.project.folder / "freshgate.toml").write_text("[session]\nrefresh_ahead = false\n")
+    stage.start_gate()
+    provider = stage.provider
+    assert isinstance(provider, RecordedProvider)
+    tab = stage.tab().open().is_signed_out().sign_in()
+
+    for _ in range(3):
+        token, refreshes = tab.text("token"), provider.refreshes()
+        handed_out = provider.access_tokens()[-1]
+        until(partial(is_dead, provider, handed_out), "the token's time to be over")
+        tab.click("call").shows_other("token", token)
+        assert tab.text("answer") == "200"
+        assert provider.refreshes() == refreshes + 1
+
+
+@REAL
+def test_a_refresh_token_whose_time_is_over(stage: Stage) -> None:
+    stage.set_up()
+    tab = stage.tab().open().is_signed_out().sign_in()
+    other = stage.tab().open().is_signed_in()
+    assert tab.refresh().startswith("new token")
+
+    stage.provider.expire("alice")
+
+    tab.click("refresh")
+    is_over_because_it_was_refused(stage, [tab, other])
+    tab.sign_in()
+    assert tab.refresh().startswith("new token")
+
+
+@DJANGO
+@pytest.mark.parametrize("grace_seconds", [0, 120])
+def test_an_answer_that_is_lost(stage: Stage, grace_seconds: int) -> None:
+    stage.provider_with(grace_seconds=grace_seconds).set_up()
+    tab = stage.tab().open().is_signed_out().sign_in()
+    stage.provider.cut_answers_for(["alice"])
+
+    tab.click("refresh")
+
+    if grace_seconds:
+        # Asked again, it answers with the tokens of before, and an ID token whose `at_hash` is another's. That is
+        # refused, and the refresh token kept: the next request has all.
+        until(lambda: tab.refresh().startswith("new token"), "a refresh that goes well", seconds=60)
+        assert tab.call_api() == "200"
+    else:
+        # Asked again, it takes the gate for a thief.
+        is_over(stage, [tab], "outcome_unknown")
+        tab.sign_in()
+    assert [one.fate for one in stage.provider.requests("token:refresh")][:2] == ["cut", "answered"]
+
+
+@UNUSUAL
+def test_a_logout_at_a_provider_that_tells_nobody(stage: Stage) -> None:
+    stage.set_up(channels=[])
+    tab = stage.tab().open().is_signed_out().sign_in()
+    other = stage.tab().open().is_signed_in()
+
+    stage.provider.sign_out_there(stage.tab().page)
+
+    tab.click("refresh")
+    is_over_because_it_was_refused(stage, [tab, other])

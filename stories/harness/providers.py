@@ -182,6 +182,10 @@ class Provider(ABC):
     def revoke(self, user: str) -> None:
         """Revokes every refresh token of a user."""
 
+    @abstractmethod
+    def expire(self, user: str) -> None:
+        """Lets the time of every token of a user be over, as after a long absence."""
+
     def refreshes(self) -> int:
         """How many refresh requests reached the provider."""
         return len(self.requests("token:refresh"))
@@ -291,6 +295,9 @@ class OidcProvider(Provider):
 
     def revoke(self, user: str) -> None:
         post_json(f"{self.issuer}/_revoke", {"user": user})
+
+    def expire(self, user: str) -> None:
+        post_json(f"{self.issuer}/_expire", {"user": user})
 
     def _script(self, *rules: Mapping[str, Any]) -> None:
         post_json(f"{self.issuer}/_script", list(rules))
@@ -425,6 +432,9 @@ class DevProvider(Provider):
     def revoke(self, user: str) -> None:
         post_json(f"{self.issuer}/_script/revoke", {"sub": user})
 
+    def expire(self, user: str) -> None:
+        raise NotImplementedError("its tokens live as long as it was told")
+
     def _log(self) -> Any:
         return get_json(f"{self.issuer}/_log")
 
@@ -469,6 +479,10 @@ class RecordedProvider(Provider):
     def refresh_tokens(self) -> list[str]:
         return [entry["refresh_token"] for entry in _lines(self.folder / "answers.jsonl") if "refresh_token" in entry]
 
+    def access_tokens(self) -> list[str]:
+        """The access tokens that it has handed out, oldest first."""
+        return [entry["access_token"] for entry in _lines(self.folder / "answers.jsonl")]
+
     def forget_figures(self) -> None:
         self._forgotten += len(self._recorded())
 
@@ -506,8 +520,12 @@ class DjangoProvider(RecordedProvider):
 
     name = "django-oauth-toolkit"
 
-    def __init__(self, client: Client, log: Path, token_seconds: float, rotates: bool = True) -> None:
-        super().__init__(client, log, access_token_seconds=round(token_seconds), rotates=rotates)
+    def __init__(
+        self, client: Client, log: Path, token_seconds: float, rotates: bool = True, grace_seconds: int = 0
+    ) -> None:
+        """With a grace period, a refresh token that is used again yields once more what it yielded before."""
+        lifetime = round(token_seconds)
+        super().__init__(client, log, access_token_seconds=lifetime, rotates=rotates, grace_seconds=grace_seconds)
 
     @property
     def api_url(self) -> str:
@@ -534,6 +552,12 @@ class DjangoProvider(RecordedProvider):
 
     def revoke(self, user: str) -> None:
         post_json(f"{self.origin}/_revoke", {"user": user})
+
+    def expire(self, user: str) -> None:
+        post_json(f"{self.origin}/_expire", {"user": user})
+
+    def cut_answers_for(self, users: Collection[str]) -> None:
+        (self.folder / "cut").write_text(json.dumps(list(users)))
 
 
 class LemonProvider(RecordedProvider):
@@ -575,12 +599,19 @@ class LemonProvider(RecordedProvider):
 
     def revoke(self, user: str) -> None:
         """Deletes the user's sessions, and what came of them: codes and tokens name the session alone."""
+        for file in self._sessions(user):
+            file.unlink()
+
+    def expire(self, user: str) -> None:
+        for file, entry in self._sessions(user).items():
+            file.write_text(json.dumps(entry | {"_utime": 1}))
+
+    def _sessions(self, user: str) -> dict[Path, dict[str, Any]]:
+        """The files of a user's sessions, and of what came of them."""
         files = [file for file in (self.folder / "sessions").iterdir() if file.is_file()]
         kept = {file: json.loads(file.read_text()) for file in files}
-        ended = {file.name for file, entry in kept.items() if entry.get("_user") == user}
-        for file, entry in kept.items():
-            if ended & {file.name, entry.get("user_session_id")}:
-                file.unlink()
+        own = {file.name for file, entry in kept.items() if entry.get("_user") == user}
+        return {file: entry for file, entry in kept.items() if own & {file.name, entry.get("user_session_id")}}
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.http import JsonResponse
 from django.urls import include, path
+from django.utils.timezone import now
 from django.views.decorators.csrf import csrf_exempt
 from oauth2_provider.models import AccessToken, RefreshToken
 
@@ -38,10 +40,19 @@ def revoke(request):
     return JsonResponse({})
 
 
+@csrf_exempt
+def expire(request):
+    # A refresh token's time is over as long after its access token's as REFRESH_TOKEN_EXPIRE_SECONDS says.
+    of_user = {"user__username": json.loads(request.body)["user"]}
+    AccessToken.objects.filter(**of_user).update(expires=now() - timedelta(days=1))
+    return JsonResponse({})
+
+
 urlpatterns = [
     path("o/", include("oauth2_provider.urls")),
     path("login/", LoginView.as_view()),
     path("_api", api),
     path("_users", users),
     path("_revoke", revoke),
+    path("_expire", expire),
 ]

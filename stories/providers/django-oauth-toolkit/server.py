@@ -1,16 +1,19 @@
 """django-oauth-toolkit, set up for the stories.
 
-    python server.py '{"listen": "127.0.0.1:0", "folder": …, "client": {…}, "users": {…}, "access_token_seconds": 60}'
+    python server.py '{"listen": "127.0.0.1:0", "folder": …, "client": {…}, "users": {…}, "access_token_seconds": 60,
+                       "rotates": true, "grace_seconds": 0}'
 
 It prints "ready ISSUER". All that it keeps is in `folder`: started again with the same one, it is the same provider.
 There it also writes `requests.jsonl`, a line for each request that it has answered at the token, userinfo and
 revocation endpoints, and the secrets: `forms.jsonl`, those that came, and `answers.jsonl`, those that it handed out. It
-heeds `delay_ms` there, if that file exists: how long it waits before it does what a refresh asks for. Beside the
-provider's own routes there are some of ours:
+heeds `delay_ms` there, if that file exists: how long it waits before it does what a refresh asks for. And it heeds
+`cut`, a list of users: of its answer to the next refresh of each of them it sends the beginning. Beside the provider's
+own routes there are some of ours:
 
     GET  /_api      answers who the bearer of a live access token is, 401 otherwise: an API for the apps
     POST /_users    {"alice": {"name": …}}: the new names and addresses of some users
     POST /_revoke   {"user": "alice"}: every token of a user dies, as after an administrator's click
+    POST /_expire   {"user": "alice"}: the time of every token of a user is over, as after a long absence
 """
 
 import io
@@ -87,6 +90,7 @@ def configure(origin):
             "OIDC_RP_INITIATED_LOGOUT_ENABLED": True,
             "OIDC_RSA_PRIVATE_KEY": signing_key(),
             "REFRESH_TOKEN_EXPIRE_SECONDS": 3600,
+            "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": TOLD["grace_seconds"],
             "REFRESH_TOKEN_REUSE_PROTECTION": True,
             "ROTATE_REFRESH_TOKEN": TOLD["rotates"],
             "SCOPES": {scope: scope for scope in ("openid", "profile", "email", "groups")},
@@ -149,19 +153,21 @@ class Recorded:
             endpoint = "token:refresh"
             delay = FOLDER / "delay_ms"
             time.sleep(int(delay.read_text()) / 1000 if delay.exists() else 0)
-        statuses = []
+        statuses, heads = [], []
 
         def started(status, headers, error=None):
             statuses.append(int(status.split()[0]))
-            return start_response(status, headers, error)
+            heads[:] = [status, headers, error]
 
         answer = self.provider(environ, started)
         parts = list(answer)
         answer.close()
         end_ms = time.time_ns() // 1_000_000
         self.write("forms", {name: form[name] for name in SECRETS if name in form})
+        cut = False
         if endpoint.startswith("token") and statuses == [200]:
             document = json.loads(b"".join(parts))
+            cut = endpoint == "token:refresh" and self.is_to_be_cut(document["access_token"])
             self.write("answers", {name: document[name] for name in SECRETS if name in document})
         self.write(
             "requests",
@@ -170,10 +176,26 @@ class Recorded:
                 "status": statuses[0],
                 "start_ms": start_ms,
                 "end_ms": end_ms,
-                "fate": "answered",
+                "fate": "cut" if cut else "answered",
             },
         )
-        return parts
+        status, headers, error = heads
+        length = sum(map(len, parts))
+        start_response(status, [*headers, ("Content-Length", str(length))], error)
+        # Less than was promised: the server closes the connection.
+        return [b"{"] if cut else parts
+
+    def is_to_be_cut(self, access_token):
+        path = FOLDER / "cut"
+        if not path.exists():
+            return False
+        from oauth2_provider.models import AccessToken
+
+        user = AccessToken.objects.get(token=access_token).user.username
+        with self.lock:
+            users = json.loads(path.read_text())
+            path.write_text(json.dumps([other for other in users if other != user]))
+        return user in users
 
     def write(self, name, entry):
         with self.lock, (FOLDER / f"{name}.jsonl").open("a") as lines:

@@ -18,6 +18,7 @@
 //   POST /_end      {"at": UNIX SECONDS}: access tokens issued before then end then
 //   POST /_users    {"alice": {…claims}}: the new claims of some users
 //   POST /_revoke   {"user": "alice"}: every refresh token of a user dies, as after an administrator's click
+//   POST /_expire   {"user": "alice"}: the time of every token of a user is over, as after a long absence
 //   GET  /_api      answers who the bearer of a live access token is, 401 otherwise: an API for the apps
 import { writeFileSync } from 'node:fs';
 import http from 'node:http';
@@ -220,6 +221,10 @@ const ours = {
       await provider.RefreshToken.revokeByGrantId(grant);
       await (await provider.Grant.find(grant))?.destroy();
     }
+    answer(response, 200, {});
+  },
+  'POST /_expire': async (request, response) => {
+    store.expire((await readJson(request)).user);
     answer(response, 200, {});
   },
   'GET /_api': async (request, response) => {

@@ -45,6 +45,13 @@ export const openStore = (file) => {
         ofGrant.delete(grantId);
       },
     }),
+    /** From now on the time of every token of this user is over. */
+    expire(user) {
+      for (const [key, payload] of rows) {
+        const model = key.slice(0, key.indexOf(':'));
+        if (OF_A_GRANT.has(model) && payload.accountId === user) payload.exp = Math.floor(Date.now() / 1000) - 1;
+      }
+    },
     save(signingKey) {
       if (file) fs.writeFileSync(file, JSON.stringify({ signingKey, rows: [...rows] }), { mode: 0o600 });
     },
