@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from conftest import Verdicts
 from harness.providers import get_json
 from harness.rig import SESSION_COOKIE, Rig, code_of
-from harness.visitor import Answer, Visitor
+from harness.visitor import NAVIGATION, Answer, Visitor
 
 # What the status of a refusal must be.
 STATUS = {
@@ -295,6 +295,20 @@ def test_3rd_party_initiated_login(rig: Rig, verdicts: Verdicts) -> None:
     assert rig.finish(visitor, way_back).location == f"{rig.gate}/?report=42"
     assert rig.is_signed_in(visitor)
 
+    # By POST, too: a page elsewhere sends the form, and the browser none of the gate's cookies along.
+    at_login, page_elsewhere = f"{rig.gate}/auth/login", {"Origin": ELSEWHERE, "Sec-Fetch-Site": "cross-site"}
+    posted = Visitor(rig.gate).send("POST", at_login, {**NAVIGATION, **page_elsewhere}, {**asked, "scope": "x"})
+    assert not posted.headers.get_all("Set-Cookie")
+    assert posted.location == f"{at_login}?{urlencode(asked)}", "the same by GET, and nothing else of the form"
+    by_post = Visitor(rig.gate)
+    begun = by_post.navigate(posted.location, "cross-site")
+    way_back = by_post.navigate(f"{begun.location}&auto_login=alice", "cross-site")
+    assert rig.finish(by_post, way_back).location == f"{rig.gate}/?report=42"
+    assert rig.is_signed_in(by_post)
+    for form, status in (({}, 400), ({"next": "/", "provider": "post"}, 400), ({**asked, "provider": "post"}, 400)):
+        refused = Visitor(rig.gate).send("POST", at_login, {**NAVIGATION, **page_elsewhere}, form)
+        assert refused.status == status, form
+
     stranger = visitor.navigate(f"{rig.gate}/auth/login?{urlencode({**asked, 'iss': ELSEWHERE})}", "cross-site")
     assert said(stranger) == "404 unknown_provider"
     target = {**asked, "target_link_uri": f"{ELSEWHERE}/page"}
@@ -303,8 +317,8 @@ def test_3rd_party_initiated_login(rig: Rig, verdicts: Verdicts) -> None:
     assert rig.finish(visitor, way_back).location == f"{rig.gate}/"
     verdicts.add(
         "-3rd-party-init-login",
-        "another site names issuer, user and page; then a stranger; then a page elsewhere",
-        f"303 to the page; {said(stranger)}; 303 to the app's start",
+        "another site names issuer, user and page, by GET and by POST; then a stranger; then a page elsewhere",
+        f"303 to the page, both; {said(stranger)}; 303 to the app's start",
     )
 
 

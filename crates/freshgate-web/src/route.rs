@@ -59,8 +59,8 @@ impl Ours {
     /// The methods it answers, as in `Allow`.
     pub(crate) fn allowed(self) -> &'static str {
         match self {
-            Self::Login | Self::Callback | Self::User | Self::FrontChannelLogout => "GET",
-            Self::Logout => "GET, POST",
+            Self::Callback | Self::User | Self::FrontChannelLogout => "GET",
+            Self::Login | Self::Logout => "GET, POST",
             Self::Refresh | Self::BackChannelLogout => "POST",
             Self::Verify => "GET, HEAD",
         }

@@ -1,11 +1,13 @@
-//! GET `/auth/login`: sends the browser to the provider.
+//! GET `/auth/login`: sends the browser to the provider. POST, from a site that begins a login here (OpenID Connect Core
+//! section 4): sends it to the same address by GET.
 
 use freshgate::engine::{LoginError, LoginRequest, PreparedLogin};
 use freshgate_oidc::{AuthorizationParameters, Issuer};
 use http::request::Parts;
+use http_body::Body;
 use url::{Url, form_urlencoded};
 
-use super::{Routes, Session};
+use super::{Routes, Session, form::form};
 use crate::{
     admitted::Absence,
     cookies::Offered,
@@ -122,6 +124,27 @@ impl Routes {
             .ok_or_else(Failure::too_large_for_a_cookie)?;
         let surplus = cookies.clear_surplus_flows(&request.headers, cookie.len(), now);
         Ok(with_cookies(redirect(started.authorize.expose()), std::iter::once(cookie).chain(surplus)))
+    }
+
+    /// A login that another site begins by POST: the same again by GET.
+    ///
+    /// A POST that comes from elsewhere brings no cookie of ours (`SameSite=Lax`), so nothing can be decided here; the GET that
+    /// follows brings them, and is held to all that it is held to when it comes by itself. Of the form it takes what section 4
+    /// names and nothing else, so such a site can do here what it can do by a link, and no more.
+    pub(super) async fn posted_login(&self, request: &Parts, body: impl Body) -> Result<Answer, Failure> {
+        let form = form(&request.headers, body).await.map_err(Failure::bad_request)?;
+        let form = std::str::from_utf8(&form).map_err(Failure::bad_request)?;
+        let form = Query::parse(form).map_err(Failure::bad_request)?;
+        let Some(issuer) = &form.issuer else {
+            return Err(Failure::bad_request("the form does not name the provider (iss)"));
+        };
+        let mut url = self.site.origins.public().clone();
+        // Which app's login this is, the path says.
+        url.set_path(request.uri.path());
+        let named = [("iss", Some(issuer)), ("login_hint", form.login_hint.as_ref())];
+        let named = named.into_iter().chain([("target_link_uri", form.target_link_uri.as_ref())]);
+        url.query_pairs_mut().extend_pairs(named.filter_map(|(name, value)| Some((name, value?))));
+        Ok(redirect(url.as_str()))
     }
 
     /// The same login once more.

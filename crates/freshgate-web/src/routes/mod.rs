@@ -5,6 +5,7 @@
 
 mod back_channel;
 mod callback;
+mod form;
 mod front_channel;
 mod login;
 mod logout;
@@ -75,6 +76,9 @@ impl Routes {
             && self.site.origins.sender(request) != Sender::SameOrigin
         {
             return Err(Failure::cross_origin());
+        }
+        if ours == Ours::Login && request.method == Method::POST {
+            return self.posted_login(request, body).await;
         }
         self.take_turn(ours, request)?;
         match ours {

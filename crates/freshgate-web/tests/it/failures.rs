@@ -71,7 +71,7 @@ async fn our_routes_answer_their_own_methods_alone() {
     let world = World::new().await;
     let mut browser = world.browser();
     for (path, allowed) in [
-        ("/auth/login", "GET"),
+        ("/auth/login", "GET, POST"),
         ("/oauth2callback", "GET"),
         ("/auth/logout", "GET, POST"),
         ("/auth/refresh", "POST"),

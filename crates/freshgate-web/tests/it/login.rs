@@ -168,6 +168,53 @@ async fn another_site_begins_a_login_at_a_provider_that_is_known() {
     assert!(elsewhere.is_page_of("unknown_provider"), "{}", elsewhere.text());
 }
 
+/// The same by POST: a form says no more than a link does, and decides nothing.
+#[tokio::test]
+async fn another_site_begins_a_login_by_post() {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let world = World::new().await;
+    let issuer = world.provider.issuer();
+    let (mut signed_in, key) = world.signed_in("alice").await;
+    for (more, taken) in [
+        ("", ""),
+        (
+            "&login_hint=alice&target_link_uri=https%3A%2F%2Fapp.example%2Fpage",
+            "&login_hint=alice&target_link_uri=https%3A%2F%2Fapp.example%2Fpage",
+        ),
+        // It is the GET that finds that this is no page of ours.
+        ("&target_link_uri=https%3A%2F%2Fevil.example", "&target_link_uri=https%3A%2F%2Fevil.example"),
+        // Not for another site to say.
+        ("&next=%2Fpage&moved=1&switch_account=1&scope=x&prompt=none", ""),
+        ("&login_hint=a%26prompt%3Dnone%0D%0Ax", "&login_hint=a%26prompt%3Dnone%0D%0Ax"),
+    ] {
+        let issuer = url::form_urlencoded::byte_serialize(issuer.as_bytes()).collect::<String>();
+        let sending = signed_in.post_form("/auth/login").with_body(&format!("iss={issuer}{more}"));
+        let sending = sending.with("origin", "https://evil.example").with("sec-fetch-site", "cross-site");
+        let answered = sending.with("content-type", FORM).send().await;
+        assert_eq!(answered.location(), format!("https://app.example/auth/login?iss={issuer}{taken}"));
+        assert!(answered.header("set-cookie").is_none());
+    }
+    assert_eq!(signed_in.session_key(), Some(key));
+
+    for (kind, form) in [
+        (FORM, String::new()),
+        (FORM, "login_hint=alice".to_owned()),
+        (FORM, format!("iss={issuer}&iss={issuer}")),
+        (FORM, format!("iss={issuer}&provider=google")),
+        (FORM, format!("iss={issuer}&prepared=x")),
+        (FORM, format!("iss={issuer}&login_hint={}", "a".repeat(32 * 1024))),
+        ("application/json", format!("{{\"iss\": \"{issuer}\"}}")),
+        ("text/plain", format!("iss={issuer}")),
+    ] {
+        // What is in the address counts for nothing.
+        let to = format!("/auth/login?iss={issuer}");
+        let sending = signed_in.post_form(&to).with_body(&form).with("content-type", kind);
+        let answered = sending.send().await;
+        assert_eq!(answered.status(), StatusCode::BAD_REQUEST, "{kind} {}", &form[..form.len().min(80)]);
+        assert!(answered.is_page_of("bad_request"), "{}", answered.text());
+    }
+}
+
 #[tokio::test]
 async fn a_preset_cookie_never_becomes_the_session() {
     let world = World::new().await;
