@@ -38,7 +38,7 @@ pub struct DevProviderConfig {
     pub dpop: Dpop,
     /// Whether proofs of holding such a key must have a nonce of the provider's.
     pub dpop_nonces: DpopNonces,
-    /// What ID tokens and logout tokens are signed with. Keys of both algorithms are published.
+    /// What ID tokens and logout tokens are signed with. Keys for RS256 and ES256 are published in any case.
     pub signing_algorithm: SigningAlgorithm,
     /// Where keys, users, sessions and grants are kept over a restart. `None`: nowhere.
     pub state_file: Option<PathBuf>,
@@ -227,15 +227,71 @@ pub enum DpopNonces {
     Wanted,
 }
 
-/// A signature algorithm of RFC 7518.
+/// A signature algorithm of RFC 7518 section 3.1 or RFC 8037 section 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SigningAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     #[serde(rename = "RS256")]
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    #[serde(rename = "RS384")]
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    #[serde(rename = "RS512")]
+    Rs512,
+    /// RSASSA-PSS with SHA-256.
+    #[serde(rename = "PS256")]
+    Ps256,
+    /// RSASSA-PSS with SHA-384.
+    #[serde(rename = "PS384")]
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    #[serde(rename = "PS512")]
+    Ps512,
     /// ECDSA on P-256 with SHA-256.
     #[serde(rename = "ES256")]
     Es256,
+    /// ECDSA on P-384 with SHA-384.
+    #[serde(rename = "ES384")]
+    Es384,
+    /// ECDSA on P-521 with SHA-512.
+    #[serde(rename = "ES512")]
+    Es512,
+    /// EdDSA on Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+impl SigningAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+    ];
+
+    /// Its name in `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+            Self::EdDsa => "EdDSA",
+        }
+    }
 }
 
 /// Whether the provider can be told to misbehave, by anyone who reaches its port.

@@ -30,7 +30,7 @@ pub(crate) async fn metadata(State(provider): State<SharedProvider>) -> Json<Val
         "response_modes_supported": ["query"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256", "ES256"],
+        "id_token_signing_alg_values_supported": provider.keyring.algorithms(),
         "token_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,
         "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "revocation_endpoint_auth_methods_supported": CLIENT_AUTHENTICATION,

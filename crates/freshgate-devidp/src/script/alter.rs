@@ -57,7 +57,8 @@ fn alter_tokens(script: &Script, fault: &Fault, answer: &mut Map<String, Value>)
         .and_then(|token| script.provider.keyring.claims_of_own(token))
     {
         if let Some(access_token) = access_token.as_ref().filter(|_| !id_token_fault.decides("at_hash")) {
-            claims.insert("at_hash".to_owned(), at_hash(access_token).into());
+            let algorithm = script.provider.keyring.current().algorithm();
+            claims.insert("at_hash".to_owned(), at_hash(algorithm, access_token).into());
         }
         let id_token = id_token_fault.sign(claims, "JWT", &script.provider.keyring, &script.strangers);
         answer.insert("id_token".to_owned(), id_token.into());

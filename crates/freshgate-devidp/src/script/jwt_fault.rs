@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::SigningAlgorithm;
-use crate::signing::{JwsHeader, Keyring, SigningKey, compact, name_of};
+use crate::signing::{JwsHeader, Keyring, SigningKey, compact};
 
 /// A token that is not as it should be. Members that are absent are as they should be.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ enum KidFault {
 pub(super) struct Strangers {
     rs256: OnceLock<SigningKey>,
     es256: OnceLock<SigningKey>,
+    /// Of the one further algorithm that a provider may sign with.
+    other: OnceLock<SigningKey>,
 }
 
 impl Strangers {
@@ -76,6 +78,7 @@ impl Strangers {
         let key = match algorithm {
             SigningAlgorithm::Rs256 => &self.rs256,
             SigningAlgorithm::Es256 => &self.es256,
+            _ => &self.other,
         };
         key.get_or_init(|| SigningKey::generate(algorithm))
     }
@@ -111,7 +114,7 @@ impl JwtFault {
         let alg = match self.signature {
             SignatureFault::AlgNone => "none",
             SignatureFault::Hs256PublicKey => "HS256",
-            _ => name_of(key.algorithm()),
+            _ => key.algorithm().name(),
         };
         let kid = match self.kid {
             KidFault::Right => Some(key.kid().to_owned()),

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::key::SigningKey;
-use crate::config::SigningAlgorithm;
 use crate::random::{base64url, from_base64url};
 
 /// The header members that we write and read by name, and all others.
@@ -22,7 +21,7 @@ pub(crate) struct JwsHeader {
 /// Signs `claims` with `key`.
 pub(crate) fn signed(key: &SigningKey, typ: &str, claims: &Value) -> String {
     let header = JwsHeader {
-        alg: name_of(key.algorithm()).to_owned(),
+        alg: key.algorithm().name().to_owned(),
         typ: Some(typ.to_owned()),
         kid: Some(key.kid().to_owned()),
         others: Map::new(),
@@ -56,12 +55,5 @@ impl Parts<'_> {
             message: message.as_bytes(),
             signature: from_base64url(signature)?,
         })
-    }
-}
-
-pub(crate) fn name_of(algorithm: SigningAlgorithm) -> &'static str {
-    match algorithm {
-        SigningAlgorithm::Rs256 => "RS256",
-        SigningAlgorithm::Es256 => "ES256",
     }
 }

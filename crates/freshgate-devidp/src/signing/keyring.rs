@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::jws::{JwsHeader, Parts, name_of};
+use super::jws::{JwsHeader, Parts};
 use super::key::{BadKey, SavedKey, SigningKey};
 use crate::config::SigningAlgorithm;
 
@@ -19,7 +19,24 @@ pub(crate) struct Keyring {
 struct Keys {
     rs256: Arc<SigningKey>,
     es256: Arc<SigningKey>,
+    /// Of the algorithm that signs, if that is another.
+    other: Option<Arc<SigningKey>>,
     retired: Vec<Retired>,
+}
+
+impl Keys {
+    /// Those that sign, or could.
+    fn signing(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
+        [&self.rs256, &self.es256].into_iter().chain(&self.other)
+    }
+}
+
+/// A new key, if there is none of the algorithm in any case.
+fn other(algorithm: SigningAlgorithm) -> Option<Arc<SigningKey>> {
+    match algorithm {
+        SigningAlgorithm::Rs256 | SigningAlgorithm::Es256 => None,
+        other => Some(Arc::new(SigningKey::generate(other))),
+    }
 }
 
 #[derive(Clone)]
@@ -43,6 +60,8 @@ pub(crate) enum OldKeys {
 pub(crate) struct SavedKeyring {
     rs256: SavedKey,
     es256: SavedKey,
+    #[serde(default)]
+    other: Option<SavedKey>,
     retired: Vec<SavedRetired>,
 }
 
@@ -58,6 +77,7 @@ impl Keyring {
         let keys = Keys {
             rs256: Arc::new(SigningKey::generate(SigningAlgorithm::Rs256)),
             es256: Arc::new(SigningKey::generate(SigningAlgorithm::Es256)),
+            other: other(algorithm),
             retired: Vec::new(),
         };
         Keyring { algorithm, keys: RwLock::new(keys) }
@@ -71,19 +91,26 @@ impl Keyring {
     /// The key that would sign if `algorithm` were the one in use.
     pub(crate) fn current_of(&self, algorithm: SigningAlgorithm) -> Arc<SigningKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        match algorithm {
-            SigningAlgorithm::Rs256 => Arc::clone(&keys.rs256),
-            SigningAlgorithm::Es256 => Arc::clone(&keys.es256),
-        }
+        let key = keys.signing().find(|key| key.algorithm() == algorithm);
+        Arc::clone(key.expect("there is a key of the algorithm that signs, and of the two that could"))
     }
 
-    /// Replaces both keys by new ones; see [`SigningKey::generate`] for the time it takes.
+    /// The names of the algorithms of which there are keys.
+    pub(crate) fn algorithms(&self) -> Vec<&'static str> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.signing().map(|key| key.algorithm().name()).collect()
+    }
+
+    /// Replaces all keys by new ones; see [`SigningKey::generate`] for the time it takes.
     pub(crate) fn rotate(&self, old: OldKeys) {
         let rs256 = Arc::new(SigningKey::generate(SigningAlgorithm::Rs256));
         let es256 = Arc::new(SigningKey::generate(SigningAlgorithm::Es256));
+        let other = other(self.algorithm);
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = [std::mem::replace(&mut keys.rs256, rs256), std::mem::replace(&mut keys.es256, es256)];
-        keys.retired.extend(replaced.map(|key| Retired { key, published: old }));
+        let replaced: Vec<_> =
+            keys.signing().map(|key| Retired { key: Arc::clone(key), published: old }).collect();
+        (keys.rs256, keys.es256, keys.other) = (rs256, es256, other);
+        keys.retired.extend(replaced);
     }
 
     /// The published keys as a JWK set (RFC 7517 5).
@@ -94,8 +121,7 @@ impl Keyring {
             .iter()
             .filter(|retired| retired.published == OldKeys::Keep)
             .map(|retired| &retired.key);
-        let published: Vec<Value> =
-            [&keys.rs256, &keys.es256].into_iter().chain(kept).map(|key| key.public_jwk()).collect();
+        let published: Vec<Value> = keys.signing().chain(kept).map(|key| key.public_jwk()).collect();
         json!({ "keys": published })
     }
 
@@ -105,10 +131,10 @@ impl Keyring {
     pub(crate) fn claims_of_own(&self, token: &str) -> Option<Value> {
         let Parts { header: JwsHeader { alg, kid, .. }, claims, message, signature } = Parts::of(token)?;
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let signer = [&keys.rs256, &keys.es256]
-            .into_iter()
+        let signer = keys
+            .signing()
             .chain(keys.retired.iter().map(|retired| &retired.key))
-            .find(|key| kid.as_deref() == Some(key.kid()) && alg == name_of(key.algorithm()))?;
+            .find(|key| kid.as_deref() == Some(key.kid()) && alg == key.algorithm().name())?;
         if !signer.verifies(message, &signature) {
             return None;
         }
@@ -120,6 +146,7 @@ impl Keyring {
         SavedKeyring {
             rs256: keys.rs256.save(),
             es256: keys.es256.save(),
+            other: keys.other.as_ref().map(|key| key.save()),
             retired: keys
                 .retired
                 .iter()
@@ -133,6 +160,10 @@ impl Keyring {
         let keys = Keys {
             rs256: restore(&saved.rs256)?,
             es256: restore(&saved.es256)?,
+            other: match &saved.other {
+                Some(key) if key.algorithm == algorithm => Some(restore(key)?),
+                _ => other(algorithm),
+            },
             retired: saved
                 .retired
                 .iter()
@@ -153,10 +184,11 @@ mod tests {
 
     #[test]
     fn recognises_its_own_signature_over_a_rotation_and_a_restart() {
-        let keyring = Keyring::generate(SigningAlgorithm::Es256);
+        let keyring = Keyring::generate(SigningAlgorithm::Es384);
         let token = signed(&keyring.current(), "JWT", &json!({"sub": "alice", "exp": 1}));
         keyring.rotate(OldKeys::Withdraw);
         let restored = Keyring::restore(&keyring.save(), SigningAlgorithm::Rs256).unwrap();
+        assert_eq!(restored.algorithms(), ["RS256", "ES256"]);
         for keyring in [&keyring, &restored] {
             assert_eq!(keyring.claims_of_own(&token), Some(json!({"sub": "alice", "exp": 1})));
         }

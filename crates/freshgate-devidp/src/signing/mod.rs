@@ -8,7 +8,7 @@ mod key;
 mod keyring;
 mod verifying_key;
 
-pub(crate) use jws::{JwsHeader, Parts, compact, name_of, signed};
+pub(crate) use jws::{JwsHeader, Parts, compact, signed};
 pub(crate) use key::SigningKey;
 pub(crate) use keyring::{Keyring, OldKeys, SavedKeyring};
 pub(crate) use verifying_key::{ALGORITHMS, VerifyingKey};

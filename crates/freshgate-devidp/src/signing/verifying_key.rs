@@ -64,7 +64,7 @@ impl VerifyingKey {
             && self.verifies(&header.alg, token.message, &token.signature)
     }
 
-    fn verifies(&self, alg: &str, message: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn verifies(&self, alg: &str, message: &[u8], signature: &[u8]) -> bool {
         match &self.material {
             Material::Rsa { n, e } => rsa(alg).is_some_and(|parameters| {
                 RsaPublicKeyComponents { n, e }.verify(parameters, message, signature).is_ok()

@@ -1,11 +1,12 @@
 //! ID tokens (Core 2), and which claims about a user a scope gives out.
 
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use serde_json::{Map, Value};
 
 use super::answer::Handed;
-use crate::config::DevUser;
+use crate::config::{DevUser, SigningAlgorithm};
 use crate::provider::Provider;
-use crate::random::{base64url, sha256};
+use crate::random::base64url;
 use crate::signing::signed;
 use crate::state::Grant;
 
@@ -28,17 +29,25 @@ pub(super) fn id_token(
     say("exp", now.saturating_add(lifetime).into());
     say("auth_time", grant.auth_time.seconds().into());
     say("sid", grant.sid.as_str().into());
-    say("at_hash", at_hash(access_token).into());
+    let key = provider.keyring.current();
+    say("at_hash", at_hash(key.algorithm(), access_token).into());
     match handed.nonce {
         Some(nonce) => say("nonce", nonce.into()),
         None => claims.remove("nonce"),
     };
-    signed(&provider.keyring.current(), "JWT", &Value::Object(claims))
+    signed(&key, "JWT", &Value::Object(claims))
 }
 
-/// The left half of the token's hash (Core 3.1.3.6); both of our algorithms hash with SHA-256.
-pub(crate) fn at_hash(access_token: &str) -> String {
-    base64url(&sha256(access_token.as_bytes())[..16])
+/// The left half of the token's hash (Core 3.1.3.6), which is that of the algorithm that signs. EdDSA on Ed25519 has SHA-512.
+pub(crate) fn at_hash(algorithm: SigningAlgorithm, access_token: &str) -> String {
+    let name = algorithm.name();
+    let hash = match name.get(2..) {
+        Some("256") => &SHA256,
+        Some("384") => &SHA384,
+        _ => &SHA512,
+    };
+    let hash = digest(hash, access_token.as_bytes());
+    base64url(&hash.as_ref()[..hash.as_ref().len() / 2])
 }
 
 /// What is told about a user: the claims of the granted scopes (Core 5.4) and those that belong to no scope.
@@ -67,7 +76,7 @@ fn scope_of(claim: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::{at_hash, released_claims};
-    use crate::config::DevUser;
+    use crate::config::{DevUser, SigningAlgorithm};
 
     #[test]
     fn scopes_release_claims() {
@@ -91,6 +100,6 @@ mod tests {
     #[test]
     fn at_hash_is_the_left_half() {
         // SHA-256 of "": e3b0c44298fc1c149afbf4c8996fb924 …
-        assert_eq!(at_hash(""), "47DEQpj8HBSa-_TImW-5JA");
+        assert_eq!(at_hash(SigningAlgorithm::Es256, ""), "47DEQpj8HBSa-_TImW-5JA");
     }
 }

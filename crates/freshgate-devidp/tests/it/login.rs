@@ -60,6 +60,22 @@ async fn es256_signs_when_it_is_chosen() {
 }
 
 #[tokio::test]
+async fn any_algorithm_signs_when_it_is_chosen() {
+    for algorithm in freshgate_devidp::SigningAlgorithm::ALL {
+        let setting = Setting::with(|config| config.signing_algorithm = algorithm).await;
+        let tokens = setting.tokens("alice").await;
+        let id_token = Jwt::read(text(&tokens, "id_token"));
+        assert_eq!(id_token.header["alg"], algorithm.name());
+        let published = setting.get("/jwks").await.json();
+        let mut keys = published["keys"].as_array().unwrap().iter();
+        assert!(keys.any(|key| key["kid"] == id_token.header["kid"] && key["alg"] == algorithm.name()));
+        let metadata = setting.get("/.well-known/openid-configuration").await.json();
+        let listed = metadata["id_token_signing_alg_values_supported"].as_array().unwrap();
+        assert!(listed.iter().any(|listed| listed == algorithm.name()));
+    }
+}
+
+#[tokio::test]
 async fn an_issuer_with_a_path_is_in_front_of_everything() {
     let setting = Setting::start().await;
     let address = setting.provider.addr();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 use freshgate_devidp::{
     DevClient, DevProviderConfig, DevUser, Dpop, DpopNonces, PushedRequests, Rotation, Scripting,
@@ -94,9 +95,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dpop_nonce: bool,
 
-    /// What ID tokens are signed with. Keys of both algorithms are published.
-    #[arg(long, value_enum, default_value_t = Algorithm::Rs256)]
-    signing_algorithm: Algorithm,
+    /// What ID tokens are signed with. Keys for RS256 and ES256 are published in any case.
+    #[arg(long, value_name = "ALGORITHM", default_value = "RS256", value_parser = algorithms())]
+    signing_algorithm: SigningAlgorithm,
 
     /// A file that keeps keys, users, sessions and grants over a restart. It is made if it is not there.
     #[arg(long, value_name = "PATH")]
@@ -114,12 +115,11 @@ enum OnOff {
     Off,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Algorithm {
-    #[value(name = "RS256")]
-    Rs256,
-    #[value(name = "ES256")]
-    Es256,
+fn algorithms() -> impl TypedValueParser<Value = SigningAlgorithm> {
+    PossibleValuesParser::new(SigningAlgorithm::ALL.map(SigningAlgorithm::name)).try_map(|name| {
+        let named = SigningAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
+        named.ok_or("there is no such algorithm")
+    })
 }
 
 /// Something that belongs to a client.
@@ -183,10 +183,7 @@ impl Arguments {
             if self.require_par { PushedRequests::Required } else { PushedRequests::Taken };
         config.dpop = if self.require_dpop { Dpop::Required } else { Dpop::Taken };
         config.dpop_nonces = if self.dpop_nonce { DpopNonces::Wanted } else { DpopNonces::NotWanted };
-        config.signing_algorithm = match self.signing_algorithm {
-            Algorithm::Rs256 => SigningAlgorithm::Rs256,
-            Algorithm::Es256 => SigningAlgorithm::Es256,
-        };
+        config.signing_algorithm = self.signing_algorithm;
         config.state_file = self.state;
         config.scripting = if self.scriptable { Scripting::On } else { Scripting::Off };
         Ok(config)

@@ -1,9 +1,11 @@
-//! `freshgate keys` as a process of its own, on a store as large as it may get.
+//! A gate that serves, as a process of its own, and operators' commands on its store, as large as that may get. Providers are
+//! in this process.
 
+mod algorithms;
 mod gate;
 mod killed;
+mod rotation;
 mod sessions;
-mod while_a_gate_serves;
 
 use std::{
     path::Path,

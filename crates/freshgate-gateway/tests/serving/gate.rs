@@ -1,14 +1,18 @@
-//! `freshgate serve` beside a development provider, and the browsers that sign in there.
+//! `freshgate serve` beside development providers, and the browsers that sign in there.
 
 use std::{
+    fmt::Write as _,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Stdio, id},
     sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
 };
 
-use freshgate_devidp::{DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider};
+use freshgate_devidp::{
+    DevClient, DevProvider, DevProviderConfig, DevUser, RunningProvider, SigningAlgorithm,
+};
 use freshgate_oidc::Secret;
 use reqwest::{
     Client, Response,
@@ -21,13 +25,14 @@ use url::Url;
 use crate::{Ended, PATIENCE, freshgate, until};
 
 const SESSION: &str = "freshgate";
+const CLIENT_SECRET: &str = "secret-of-the-client";
 
 /// A gate that runs.
 pub(crate) struct Gate {
     process: Ended,
     log: PathBuf,
     address: String,
-    provider: RunningProvider,
+    providers: Vec<RunningProvider>,
     client: Client,
 }
 
@@ -40,22 +45,25 @@ pub(crate) struct Browser {
 impl Gate {
     /// Starts it in this folder, and waits until it serves. No app is behind it: none is asked.
     pub(crate) async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[("default", SigningAlgorithm::Rs256)]).await
+    }
+
+    /// The same with a provider for each name, which signs so.
+    pub(crate) async fn start_with(folder: &Path, named: &[(&str, SigningAlgorithm)]) -> Self {
         let address = format!("http://localhost:{}", free_port());
         let redirect_uri = format!("{address}/oauth2callback");
-        let hour = std::time::Duration::from_secs(3600);
-        let provider = DevProvider::bind(DevProviderConfig {
-            clients: vec![DevClient::confidential("app", Secret::new("secret-of-the-client"), &redirect_uri)],
-            users: vec![DevUser::named("ada"), DevUser::named("grace")],
-            access_token_lifetime: hour,
-            id_token_lifetime: hour,
-            ..DevProviderConfig::new("127.0.0.1:0".parse().unwrap())
-        });
-        let provider = provider.await.unwrap();
-        let settings = format!(
-            "[auth]\nredirect_uri = \"{redirect_uri}\"\nclient_id = \"app\"\nclient_secret = \"secret-of-the-client\"\n\
-             server_metadata_url = \"{}\"\n\n[[upstream]]\npath = \"/\"\naddress = \"http://127.0.0.1:9\"\n",
-            provider.metadata_url()
-        );
+        let providers = named.iter().map(|(_, algorithm)| provider(&redirect_uri, *algorithm));
+        let providers = futures_util::future::join_all(providers).await;
+        let mut settings = format!("[auth]\nredirect_uri = \"{redirect_uri}\"\n");
+        for ((name, _), provider) in named.iter().zip(&providers) {
+            if *name != "default" {
+                writeln!(settings, "[auth.{name}]").unwrap();
+            }
+            let (secret, metadata) = (CLIENT_SECRET, provider.metadata_url());
+            writeln!(settings, "client_id = \"app\"\nclient_secret = \"{secret}\"").unwrap();
+            writeln!(settings, "server_metadata_url = \"{metadata}\"").unwrap();
+        }
+        settings.push_str("\n[[upstream]]\npath = \"/\"\naddress = \"http://127.0.0.1:9\"\n");
         fs::write(folder.join("freshgate.toml"), settings).unwrap();
         let log = folder.join("gate.log");
         let to = fs::File::create(&log).unwrap();
@@ -64,14 +72,20 @@ impl Gate {
         command.args(["serve", "--listen", &listen, "--store", "sqlite:sessions.db"]);
         let process = Ended(command.stdout(Stdio::from(to.try_clone().unwrap())).stderr(to).spawn().unwrap());
         let client = Client::builder().redirect(Policy::none()).no_proxy().timeout(PATIENCE).build().unwrap();
-        let gate = Self { process, log, address, provider, client };
+        let gate = Self { process, log, address, providers, client };
         until("it serves", async || gate.log().contains("ready")).await;
         gate
     }
 
     /// Signs a user in.
     pub(crate) async fn sign_in(&self, user: &str) -> Browser {
-        let to_provider = self.client.get(format!("{}/auth/login", self.address)).send().await.unwrap();
+        self.sign_in_at("default", user).await
+    }
+
+    /// Signs a user in at the provider of this name.
+    pub(crate) async fn sign_in_at(&self, provider: &str, user: &str) -> Browser {
+        let login = format!("{}/auth/login?provider={provider}", self.address);
+        let to_provider = self.client.get(login).send().await.unwrap();
         let flow = cookies(&to_provider).find(|cookie| !cookie.ends_with('=')).unwrap();
         let authorize = Url::parse(location(&to_provider)).unwrap();
         let form = url::form_urlencoded::Serializer::new(String::new())
@@ -117,7 +131,9 @@ impl Gate {
 
     pub(crate) async fn end(self) {
         drop(self.process);
-        self.provider.shutdown().await;
+        for provider in self.providers {
+            provider.shutdown().await;
+        }
     }
 }
 
@@ -125,6 +141,19 @@ impl Browser {
     fn cookie(&self) -> String {
         format!("{SESSION}={}", self.id)
     }
+}
+
+async fn provider(redirect_uri: &str, signing_algorithm: SigningAlgorithm) -> RunningProvider {
+    let hour = Duration::from_secs(3600);
+    let provider = DevProvider::bind(DevProviderConfig {
+        clients: vec![DevClient::confidential("app", Secret::new(CLIENT_SECRET), redirect_uri)],
+        users: vec![DevUser::named("ada"), DevUser::named("grace")],
+        access_token_lifetime: hour,
+        id_token_lifetime: hour,
+        signing_algorithm,
+        ..DevProviderConfig::new("127.0.0.1:0".parse().unwrap())
+    });
+    provider.await.unwrap()
 }
 
 fn location(answer: &Response) -> &str {
