@@ -177,7 +177,7 @@ def test_an_access_token_whose_time_is_over(stage: Stage) -> None:
         until(partial(is_dead, provider, handed_out), "the token's time to be over")
         tab.click("call").shows_other("token", token)
         assert tab.text("answer") == "200"
-        assert provider.refreshes() == refreshes + 1
+        assert provider.refreshes() > refreshes
 
 
 @REAL
