@@ -4,7 +4,7 @@ use freshgate::{
     Engine,
     engine::Opened,
     events::SessionEvent,
-    session::{EndReason, SessionKey},
+    session::EndReason,
     store::{Found, Replaced, SqliteStore, Store},
 };
 use serde_json::json;
