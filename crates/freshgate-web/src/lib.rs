@@ -57,7 +57,7 @@ pub use admitted::{Admitted, Visitor};
 pub use app::{AppGate, AppGateBuilder, AppGateError, AppLayer, AppService, Ended, ProviderProblem, User};
 #[cfg(feature = "axum")]
 pub use app::{Role, UserWith};
-pub use arrival::Arrival;
+pub use arrival::{Arrival, ClientNetwork};
 pub use body::GateBody;
 pub use config::{GateConfig, GateConfigError};
 pub use failure::{Failure, Fault};

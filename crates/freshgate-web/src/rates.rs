@@ -1,11 +1,9 @@
 //! How often one client may ask for what costs something: a login, a refresh, a logout.
 //!
-//! A client is its network: an IPv4 address, or the 64 bits of an IPv6 address that a subscriber gets at least. Each has a
-//! bucket for each route, which holds as many requests as a minute allows and fills evenly.
+//! A client is its network ([`ClientNetwork`]). Each has a bucket for each route, which holds as many requests as a minute
+//! allows and fills evenly.
 
 use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -14,12 +12,15 @@ use std::{
 use freshgate::Timestamp;
 use quick_cache::unsync::Cache;
 
-use crate::route::Ours;
+use crate::{
+    arrival::{Arrival, ClientNetwork},
+    route::Ours,
+};
 
 /// How many requests a client may send within a minute; `None`: as many as it likes.
 ///
 /// Whoever is on this very machine is not limited: an operator, or a proxy that nobody named, behind which one client could
-/// lock out all others.
+/// lock out all others. Who comes by a proxy that is named is limited always, were it under the proxy's own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     /// To the login, and as many to the callback.
@@ -55,7 +56,7 @@ impl RateLimits {
     "{client} may ask {per_minute} times a minute; if that is a proxy in front of the gate, the gate must know it as one"
 )]
 pub(crate) struct TooOften {
-    client: Network,
+    client: ClientNetwork,
     per_minute: NonZeroU32,
     /// When it may ask again.
     pub(crate) retry_after: Duration,
@@ -71,7 +72,7 @@ const MINUTE_MICROS: i64 = 60_000_000;
 pub(crate) struct Rates {
     limits: RateLimits,
     /// When each bucket will be full again, in microseconds since the epoch. One that is not here is full.
-    full_at: Mutex<Cache<(Ours, Network), i64>>,
+    full_at: Mutex<Cache<(Ours, ClientNetwork), i64>>,
 }
 
 impl Rates {
@@ -80,11 +81,11 @@ impl Rates {
     }
 
     /// Takes one request out of a client's bucket for a route.
-    pub(crate) fn take(&self, route: Ours, client: IpAddr, now: Timestamp) -> Result<(), TooOften> {
-        let Some(per_minute) = self.limits.of(route).filter(|_| !client.is_loopback()) else {
+    pub(crate) fn take(&self, route: Ours, arrival: &Arrival, now: Timestamp) -> Result<(), TooOften> {
+        let Some(per_minute) = self.limits.of(route).filter(|_| !arrival.is_local()) else {
             return Ok(());
         };
-        let client = Network::of(client);
+        let client = ClientNetwork::of(arrival.client);
         let now = now.as_unix_millis().saturating_mul(1000);
         let one = MINUTE_MICROS / i64::from(per_minute.get());
         let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,25 +101,6 @@ impl Rates {
         }
         buckets.insert((route, client), full_at + one);
         Ok(())
-    }
-}
-
-/// What counts as one client: the first address of its network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Network(IpAddr);
-
-impl Network {
-    fn of(client: IpAddr) -> Self {
-        Self(match client.to_canonical() {
-            IpAddr::V4(address) => address.into(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        })
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}{}", self.0, if self.0.is_ipv6() { "/64" } else { "" })
     }
 }
 
@@ -139,7 +121,7 @@ mod tests {
 
     /// `None`: it may; else the milliseconds to wait.
     fn ask(rates: &Rates, route: Ours, client: &str, millis: i64) -> Option<u128> {
-        let asked = rates.take(route, client.parse().expect("an address"), at(millis));
+        let asked = rates.take(route, &Arrival::direct(client.parse().expect("an address")), at(millis));
         asked.err().map(|too_often| too_often.retry_after.as_millis())
     }
 
@@ -235,9 +217,9 @@ mod tests {
     #[test]
     fn the_log_says_whom_and_what_to_do() {
         let rates = rates(1);
-        let client = "2001:db8:0:1::7".parse().unwrap();
-        rates.take(Ours::Login, client, at(0)).unwrap();
-        let refused = rates.take(Ours::Login, client, at(0)).unwrap_err().to_string();
+        let client = Arrival::direct("2001:db8:0:1::7".parse().unwrap());
+        rates.take(Ours::Login, &client, at(0)).unwrap();
+        let refused = rates.take(Ours::Login, &client, at(0)).unwrap_err().to_string();
         assert!(refused.starts_with("2001:db8:0:1::/64 may ask 1 times a minute"), "{refused}");
     }
 }

@@ -97,7 +97,7 @@ impl Routes {
     /// Refuses a client that asks too often, before that costs anything.
     fn take_turn(&self, ours: Ours, request: &Parts) -> Result<(), Failure> {
         let Some(arrival) = Arrival::of(request) else { return Ok(()) };
-        self.rates.take(ours, arrival.client, self.engine.clock().now()).map_err(|too_often| {
+        self.rates.take(ours, arrival, self.engine.clock().now()).map_err(|too_often| {
             counting::too_often(ours);
             let failure = Failure::too_often(too_often);
             if ours == Ours::Login { failure.offering(self.same_login(request)) } else { failure }

@@ -51,8 +51,13 @@ impl Browser {
     }
 
     /// The same browser, behind a proxy that is trusted.
-    pub(crate) fn behind_a_proxy(mut self) -> Self {
-        let client = "198.51.100.7".parse().unwrap();
+    pub(crate) fn behind_a_proxy(self) -> Self {
+        self.behind_a_proxy_for("198.51.100.7")
+    }
+
+    /// The same, where the proxy names this client; or names none, and has this address.
+    pub(crate) fn behind_a_proxy_for(mut self, client: &str) -> Self {
+        let client = client.parse().unwrap();
         self.arrival = Some(Arrival { by_trusted_proxy: true, ..Arrival::direct(client) });
         self
     }

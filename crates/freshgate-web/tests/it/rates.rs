@@ -95,3 +95,14 @@ async fn who_is_on_this_machine_or_nowhere_is_not_limited() {
         }
     }
 }
+
+/// A proxy on this machine whose header cannot be read, or that believes a client to be here, is no operator.
+#[tokio::test]
+async fn who_comes_through_a_proxy_is_limited_whatever_address_it_has() {
+    let world = strict().await;
+    for here in ["127.0.0.1", "::1"] {
+        let mut browser = world.browser().behind_a_proxy_for(here);
+        assert_eq!(browser.navigate("/auth/login").await.status(), StatusCode::SEE_OTHER, "{here}");
+        assert_eq!(browser.navigate("/auth/login").await.status(), StatusCode::TOO_MANY_REQUESTS, "{here}");
+    }
+}
