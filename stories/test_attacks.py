@@ -642,6 +642,8 @@ SMUGGLING = [
     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", CHUNKED),
     ("Transfer-Encoding: chunked\r\nTransfer-encoding: cow", CHUNKED),
     ('Transfer-Encoding: "chunked"', CHUNKED),
+    (f"Content-Length:{' ' * 60}5\r\nTransfer-Encoding:{' ' * 60}chunked", CHUNKED),
+    (f"Content-Length: {'0' * 60}5\r\nTransfer-Encoding: chunked", CHUNKED),
     ("Transfer-Encoding: chunked", "0x0\r\n\r\n" + SMUGGLED),
     ("Transfer-Encoding: chunked", "-1\r\n\r\n" + SMUGGLED),
     ("Transfer-Encoding: chunked", "fffffffffffffffff\r\n" + SMUGGLED),

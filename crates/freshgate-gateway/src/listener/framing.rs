@@ -46,7 +46,8 @@ pub(super) struct Cut {
 pub(super) struct Framing {
     head_limit: usize,
     state: State,
-    /// The start of the current line; the rest of a longer one does not matter.
+    /// The start of the current line; the rest of a longer one does not matter. Without what a sender may write at any
+    /// length, and what says nothing: blanks, and zeros before a number.
     line: [u8; Framing::LINE],
     line_length: usize,
     head: Head,
@@ -177,9 +178,7 @@ impl Framing {
     fn read_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let end = memchr::memchr(b'\n', bytes);
         let piece = &bytes[..end.unwrap_or(bytes.len())];
-        let kept = piece.len().min(Self::LINE - self.line_length);
-        self.line[self.line_length..self.line_length + kept].copy_from_slice(&piece[..kept]);
-        self.line_length += kept;
+        self.keep(piece);
         if self.state == State::Head {
             self.head.bytes += end.map_or(bytes.len(), |end| end + 1);
             self.head.lines += u32::from(end.is_some());
@@ -189,6 +188,27 @@ impl Framing {
         self.end_line(line[..self.line_length].trim_ascii_end());
         self.line_length = 0;
         &bytes[end + 1..]
+    }
+
+    /// Keeps what counts of this piece of a line. What blanks would separate hyper refuses.
+    fn keep(&mut self, piece: &[u8]) {
+        for &byte in piece {
+            if self.line_length == Self::LINE {
+                return;
+            }
+            if byte == b' ' || byte == b'\t' {
+                continue;
+            }
+            let leads_with_zero = match (self.state, &self.line[..self.line_length]) {
+                (State::Head, line) => line.ends_with(b":0"),
+                (_, line) => line == b"0",
+            };
+            if leads_with_zero && byte.is_ascii_hexdigit() {
+                self.line_length -= 1;
+            }
+            self.line[self.line_length] = byte;
+            self.line_length += 1;
+        }
     }
 
     fn end_line(&mut self, line: &[u8]) {
@@ -270,6 +290,7 @@ mod tests {
     #[test]
     fn places() {
         use Place::{BetweenMessages, Body, Head, Unknown};
+        let (blanks, zeros) = (" \t".repeat(40), "0".repeat(80));
         let table: &[(&str, Seen)] = &[
             ("", (BetweenMessages, 0, None)),
             ("\r\n\r\n", (BetweenMessages, 0, None)),
@@ -313,6 +334,33 @@ mod tests {
                 "POST / HTTP/1.1\r\nContent-Length: 32\r\n\r\n\r\nTransfer-Encoding: chunked\r\n\r\n",
                 (BetweenMessages, 1, None),
             ),
+            // Blanks and zeros, as many as one likes, before a number.
+            (&format!("POST / HTTP/1.1\r\nContent-Length:{blanks}3\r\n\r\nab"), (Body, 1, None)),
+            (
+                &format!("POST / HTTP/1.1\r\nContent-Length:\t{zeros}3{blanks}\r\n\r\nabc"),
+                (BetweenMessages, 1, None),
+            ),
+            (&format!("POST / HTTP/1.1\r\nContent-Length: {zeros}\r\n\r\n"), (BetweenMessages, 1, None)),
+            (
+                &format!(
+                    "POST / HTTP/1.1\r\nTransfer-Encoding:{blanks}chunked\r\n\r\n{zeros}3{blanks};x=y\r\nab"
+                ),
+                (Body, 1, None),
+            ),
+            (
+                &format!(
+                    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{zeros}a\r\n0123456789\r\n{zeros}\r\n\r\n"
+                ),
+                (BetweenMessages, 1, None),
+            ),
+            (
+                &format!(
+                    "POST / HTTP/1.1\r\nContent-Length:{blanks}3\r\nTransfer-Encoding:{blanks}chunked\r\n\r\n"
+                ),
+                (Unknown, 1, Some((1, BadHead::AmbiguousLength))),
+            ),
+            // No name begins where its zeros end.
+            ("POST / HTTP/1.1\r\n0Content-Length: 3\r\n\r\nabc", (Head, 1, None)),
             // Lines longer than are kept.
             (
                 "GET /0123456789012345678901234567890123456789012345678901234567890123456789 HTTP/1.1\r\n\r\n",

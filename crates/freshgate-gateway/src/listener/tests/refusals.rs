@@ -289,3 +289,25 @@ async fn requests_follow_one_another_on_a_connection() {
     // The ambiguous one is the fourth, whatever came before it.
     assert!(client.rest().await.starts_with("HTTP/1.1 400 "));
 }
+
+/// The body is a body, and is not held to the limits of a head, however its length is written.
+#[tokio::test]
+async fn lengths_may_be_written_at_length() {
+    let served = echo_server(ListenerLimits::default()).await;
+    let body = "x".repeat(100_000);
+    let (blanks, zeros) = (" ".repeat(33), "0".repeat(60));
+    for request in [
+        format!("Content-Length:{blanks}{}\r\n\r\n{body}", body.len()),
+        format!("Content-Length: {zeros}{}\r\n\r\n{body}", body.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n{zeros}{:x}\r\n{body}\r\n{zeros}\r\n\r\n", body.len()),
+    ] {
+        let mut client = Raw::connect(served.address).await;
+        client.send(format!("POST /1 HTTP/1.1\r\nHost: app.test\r\n{request}")).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{}: {head}", &request[..60]);
+        client.expect(&format!("POST /1 {body}")).await;
+        client.send("GET /2 HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+        client.head().await;
+        client.expect("GET /2 ").await;
+    }
+}
