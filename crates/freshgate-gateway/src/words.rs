@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use freshgate_oidc::Timestamp;
+use freshgate_oidc::{Timestamp, is_unprintable};
 
 /// Text that a provider or a user chose, fit for a terminal: what could steer it is replaced.
 pub(crate) fn printable(text: &str) -> String {
@@ -11,20 +11,12 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// The same, cut after so many characters.
 pub(crate) fn printable_up_to(longest: usize, text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c })
-        .take(longest)
-        .collect();
+    let mut shown: String =
+        text.chars().map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).take(longest).collect();
     if text.chars().nth(longest).is_some() {
         shown.push('…');
     }
     shown
-}
-
-/// Characters that turn the direction of the text around them.
-fn is_bidi(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A point in time, such as `2026-11-23 14:00:05Z`.

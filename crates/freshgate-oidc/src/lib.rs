@@ -43,6 +43,7 @@ pub use logout::{
     EndSessionRequest, FrontChannelLogout, LogoutTokenError, LogoutTokenExpectations, LogoutWho,
     RawLogoutToken, VerifiedLogoutToken,
 };
+pub use operator_text::{is_unprintable, one_line};
 pub use secret::{Secret, base64url, from_base64url, sha256};
 pub use time::Timestamp;
 pub use token::{

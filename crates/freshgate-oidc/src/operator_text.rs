@@ -1,8 +1,8 @@
 //! Text from outside that an operator may read in a log.
 
-/// What names something (a key, an algorithm, an issuer), fit for one line of a log: no control characters, at most
-/// `limit` characters.
-pub(crate) fn one_line(text: &str, limit: usize) -> String {
+/// What somebody else wrote, fit for one line of a log: nothing that [hides or steers](is_unprintable), one blank where there
+/// were several, and at most `limit` characters.
+pub fn one_line(text: &str, limit: usize) -> String {
     let mut fit = String::new();
     let mut length = 0;
     for c in text.chars() {
@@ -40,8 +40,8 @@ fn is_of_a_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.~+/=".contains(c)
 }
 
-/// Control characters, and those that reorder or hide text in a terminal.
-fn is_unprintable(c: char) -> bool {
+/// Control characters, and those that reorder or hide text, in a terminal or on a page.
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -13,7 +13,7 @@ use freshgate::{
     session::{EndReason, OpenSession},
     store::StoreError,
 };
-use freshgate_oidc::Claims;
+use freshgate_oidc::{Claims, is_unprintable};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
@@ -363,11 +363,7 @@ fn name_of(claims: &Claims) -> String {
         |name: &&str| claims.get(*name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
     let name = ["email", "preferred_username", "name", "sub"].iter().find_map(named).unwrap_or("somebody");
     // Characters that no name needs, and that could make one look like another.
-    let is_hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    name.chars().take(LONGEST).map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
+    name.chars().take(LONGEST).map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect()
 }
 
 impl From<Infallible> for Failure {

@@ -4,6 +4,7 @@ use std::{error::Error, fmt::Write as _};
 
 use bytes::Bytes;
 use freshgate::clock::SystemEntropy;
+use freshgate_oidc::one_line;
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
 use serde::Serialize;
 use url::form_urlencoded;
@@ -251,17 +252,19 @@ fn way_on(told: &Told, request: &Asker<'_>) -> (&'static str, String) {
     }
 }
 
-/// One line per failure. The path, but not the query: callbacks carry codes there, and apps what they please.
+/// One line per failure. The path, but not the query: callbacks carry codes there, and apps what they please. Anybody can
+/// make a line of a log, so none may be long.
 fn log(told: &Told, method: &Method, uri: &Uri, request_id: &RequestId) {
-    let cause = told.cause.as_deref().map(|cause| chain(cause)).unwrap_or_default();
+    let cause = told.cause.as_deref().map(|cause| one_line(&chain(cause), 600)).unwrap_or_default();
+    let (method, path) = (one_line(method.as_str(), 20), one_line(uri.path(), 200));
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 code = told.code,
                 fault = told.fault.name(),
                 status = told.status.as_u16(),
-                method = method.as_str(),
-                path = uri.path(),
+                method,
+                path,
                 %request_id,
                 cause,
                 "request refused"

@@ -2,7 +2,7 @@
 //! section 4): sends it to the same address by GET.
 
 use freshgate::engine::{LoginError, LoginRequest, PreparedLogin};
-use freshgate_oidc::{AuthorizationParameters, Issuer};
+use freshgate_oidc::{AuthorizationParameters, Issuer, is_unprintable, one_line};
 use http::request::Parts;
 use http_body::Body;
 use url::{Url, form_urlencoded};
@@ -33,7 +33,7 @@ struct Query {
     switch_account: bool,
     /// Of the provider, where another site begins the login (OpenID Connect Core section 4). Two more go with it.
     issuer: Option<String>,
-    /// Who the user is there; for the provider's page, which asks for proof.
+    /// Who the user is there; for the provider's page, which asks for proof. Only what could be a name.
     login_hint: Option<String>,
     /// The page of this app to go to.
     target_link_uri: Option<String>,
@@ -67,11 +67,18 @@ impl Query {
         if parsed.issuer.is_some() && (parsed.provider.is_some() || parsed.prepared.is_some()) {
             return Err("the provider is named twice");
         }
+        parsed.login_hint = parsed.login_hint.filter(|hint| is_hint(hint));
         if parsed.issuer.is_none() {
             (parsed.login_hint, parsed.target_link_uri) = (None, None);
         }
         Ok(parsed)
     }
+}
+
+/// Whether it is short enough, and plain enough, to say who somebody is. Anybody can have us send it on.
+fn is_hint(text: &str) -> bool {
+    const LONGEST: usize = 256;
+    text.len() <= LONGEST && !text.chars().any(is_unprintable)
 }
 
 impl Routes {
@@ -226,7 +233,7 @@ impl Routes {
                 .collect::<Vec<_>>();
             names.sort_by_key(|name| (name != default, *name));
             let name = names.first().copied().map(str::to_owned);
-            return name.ok_or_else(|| LoginError::UnknownProvider(issuer.as_str().to_owned()).into());
+            return name.ok_or_else(|| LoginError::UnknownProvider(one_line(issuer.as_str(), 200)).into());
         }
         match (&query.provider, &self.site.provider_token_key) {
             (None, _) => Ok(default.clone()),

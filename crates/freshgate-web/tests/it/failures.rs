@@ -120,6 +120,33 @@ async fn an_operator_reads_one_line_with_the_cause() {
     assert!(line.contains("fault=\"provider\"") && line.contains("127.0.0.1"), "{line}");
 }
 
+/// Nor can they forge a line of it, or steer the terminal it is read in.
+#[tokio::test]
+async fn strangers_cannot_fill_the_log() {
+    let world = World::new().await;
+    let mut browser = world.browser();
+    let long = "x".repeat(30_000);
+    let forged = "a%0d%0aINFO%20forged%1b%5b31m%e2%80%ae";
+    for target in [
+        format!("/auth/login?provider={forged}{long}"),
+        format!("/auth/login?iss=https://{forged}{long}"),
+        format!("/auth/login?iss={forged}&login_hint={long}"),
+        format!("/oauth2callback?error={forged}{long}&error_description={long}&state=y"),
+        format!("/oauth2callback?code={long}&iss={forged}{long}&state=y"),
+        format!("/auth/frontchannel-logout?iss={forged}{long}&sid={long}&sid=2"),
+    ] {
+        let line = line_about(&browser.navigate(&target).await);
+        assert!(line.len() < 1500, "{} characters for {}", line.len(), &target[..60]);
+        for steering in ['\u{1b}', '\u{202e}'] {
+            assert!(!line.contains(steering), "{line}");
+        }
+        assert!(!line.contains("\\u{1b}"), "it is no longer there to be escaped: {line}");
+    }
+    world.app.out_of_order.store(true, Ordering::SeqCst);
+    let line = line_about(&browser.navigate(&format!("/{long}")).await);
+    assert!(line.len() < 1500 && line.contains("path=\"/xxxx"), "{} characters", line.len());
+}
+
 #[tokio::test]
 async fn no_secret_is_in_the_log() {
     let world = World::new().await;

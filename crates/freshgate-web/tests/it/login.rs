@@ -163,6 +163,14 @@ async fn another_site_begins_a_login_at_a_provider_that_is_known() {
         let callback = world.sign_in(&authorize, "alice").await;
         assert_eq!(browser.navigate(&callback).await.location(), expected, "{more}");
     }
+    // A hint that is none is left out: the login needs it not.
+    let longest = "x".repeat(256);
+    for (hint, sent) in [(longest.clone(), true), (format!("{longest}x"), false), ("a%00b".to_owned(), false)]
+    {
+        let path = format!("/auth/login?iss={issuer}&login_hint={hint}");
+        let authorize = world.browser().tab(&path, "cross-site").send().await.location();
+        assert_eq!(authorize.contains("login_hint="), sent, "{authorize}");
+    }
     let elsewhere = world.browser().navigate("/auth/login?iss=https://evil.example").await;
     assert_eq!(elsewhere.status(), StatusCode::NOT_FOUND);
     assert!(elsewhere.is_page_of("unknown_provider"), "{}", elsewhere.text());
@@ -185,7 +193,8 @@ async fn another_site_begins_a_login_by_post() {
         ("&target_link_uri=https%3A%2F%2Fevil.example", "&target_link_uri=https%3A%2F%2Fevil.example"),
         // Not for another site to say.
         ("&next=%2Fpage&moved=1&switch_account=1&scope=x&prompt=none", ""),
-        ("&login_hint=a%26prompt%3Dnone%0D%0Ax", "&login_hint=a%26prompt%3Dnone%0D%0Ax"),
+        ("&login_hint=a%26prompt%3Dnone", "&login_hint=a%26prompt%3Dnone"),
+        ("&login_hint=a%26prompt%3Dnone%0D%0Ax", ""),
     ] {
         let issuer = url::form_urlencoded::byte_serialize(issuer.as_bytes()).collect::<String>();
         let sending = signed_in.post_form("/auth/login").with_body(&format!("iss={issuer}{more}"));

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 use freshgate_oidc::{
     AuthenticationDemands, AuthorizationError, AuthorizationParameters, AuthorizationRequest, CallbackError,
     CallbackParameters, DpopKey, ExpectedCallback, IdTokenError, IssuerParameter, OriginalIdentity, Pkce,
-    ResourceIndicator, Secret, Timestamp, base64url, merge_claims, sha256,
+    ResourceIndicator, Secret, Timestamp, base64url, merge_claims, one_line, sha256,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -89,7 +89,7 @@ impl fmt::Display for FlowId {
 /// Why nobody was signed in.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// No provider of this name is configured.
+    /// No provider of this name, or issuer, is configured. Cut to what fits a log: it is a stranger's word.
     #[error("no provider is called {0:?}")]
     UnknownProvider(String),
     /// The provider cannot be asked now.
@@ -374,7 +374,7 @@ impl Engine {
     }
 
     fn provider(&self, name: &str) -> Result<&Arc<Provider>, LoginError> {
-        self.0.providers.get(name).ok_or_else(|| LoginError::UnknownProvider(name.to_owned()))
+        self.0.providers.get(name).ok_or_else(|| LoginError::UnknownProvider(one_line(name, 200)))
     }
 
     fn seal_flow(&self, id: &FlowId, flow: &Flow) -> Secret {
