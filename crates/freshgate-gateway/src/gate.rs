@@ -322,6 +322,7 @@ impl GateParts {
         let (proxies, tls) = (config.proxies.clone(), config.tls.clone());
         let limits = ListenerLimits {
             connections: config.limits.connections,
+            connections_per_client: config.limits.connections_per_client,
             request_head: config.limits.request_header_bytes,
             ..ListenerLimits::default()
         };

@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use crate::{
     app,
     cli::Serve,
-    config::{self, Config, Environment, ServeConfig, SessionApiAddress, StartupProblem, Upstream},
+    config::{self, Config, Environment, Limits, ServeConfig, SessionApiAddress, StartupProblem, Upstream},
     gate::{self, GateParts, OpenGate, SessionApiListener},
     not_started::NotStarted,
     open_files,
@@ -143,10 +143,14 @@ impl Running<'_> {
     fn take(&mut self, new: &ServeConfig) -> Result<(), NotStarted> {
         let secrets = secrets(&new.upstreams)?;
         let mut config = self.config.clone();
-        let connections = (config.limits.connections, config.limits.request_header_bytes);
         config.access = new.gate.access.clone();
-        config.limits = new.gate.limits;
-        (config.limits.connections, config.limits.request_header_bytes) = connections;
+        config.limits = Limits {
+            // The listener's, which is open.
+            connections: config.limits.connections,
+            connections_per_client: config.limits.connections_per_client,
+            request_header_bytes: config.limits.request_header_bytes,
+            ..new.gate.limits
+        };
         let rules_changed = config.access != self.config.access || new.upstreams != self.upstreams;
         self.gate.reload(&config, &new.upstreams, secrets, rules_changed)?;
         self.config = config;
@@ -166,6 +170,10 @@ fn settled_at_the_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cookie_secret", old.cookie_secret != new.cookie_secret),
         ("expose_tokens", old.exposed_tokens != new.exposed_tokens),
         ("limits.connections", old.limits.connections != new.limits.connections),
+        (
+            "limits.connections_per_client",
+            old.limits.connections_per_client != new.limits.connections_per_client,
+        ),
         ("limits.request_header_bytes", old.limits.request_header_bytes != new.limits.request_header_bytes),
         ("log", old.log != new.log),
     ];

@@ -1,22 +1,25 @@
 //! Limits on what browsers may ask of the gate.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use freshgate_web::RateLimits;
 
 use super::{
     report::Report,
     setting::{
-        CONNECTIONS, LOGINS_IN_FLIGHT, LOGINS_PER_MINUTE, LOGOUTS_PER_MINUTE, REFRESHES_PER_MINUTE,
-        REQUEST_HEADER_BYTES, SOCKETS_PER_SESSION, Setting, Sources,
+        CONNECTIONS, CONNECTIONS_PER_CLIENT, LOGINS_IN_FLIGHT, LOGINS_PER_MINUTE, LOGOUTS_PER_MINUTE,
+        REFRESHES_PER_MINUTE, REQUEST_HEADER_BYTES, SOCKETS_PER_SESSION, Setting, Sources,
     },
 };
+use crate::listener::ListenerLimits;
 
 /// Limits on what browsers may ask of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// This many connections may be open at once; further ones wait.
     pub connections: usize,
+    /// One client may have this many of them open at once; further ones are closed. `None`: as many as it likes.
+    pub connections_per_client: Option<NonZeroUsize>,
     /// The header of a request may be this large, in bytes.
     pub request_header_bytes: usize,
     /// A session may have this many WebSockets open at once.
@@ -29,9 +32,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let listener = ListenerLimits::default();
         Self {
-            connections: 8_192,
-            request_header_bytes: 64 * 1024,
+            connections: listener.connections,
+            connections_per_client: listener.connections_per_client,
+            request_header_bytes: listener.request_head,
             sockets_per_session: 64,
             logins_in_flight: 8,
             rates: RateLimits::default(),
@@ -48,6 +53,11 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Limits {
     let default = Limits::default();
     Limits {
         connections: read(CONNECTIONS, 1..=1_000_000, default.connections),
+        connections_per_client: NonZeroUsize::new(read(
+            CONNECTIONS_PER_CLIENT,
+            0..=1_000_000,
+            default.connections_per_client.map_or(0, NonZeroUsize::get),
+        )),
         request_header_bytes: read(
             REQUEST_HEADER_BYTES,
             8 * 1024..=1024 * 1024,

@@ -74,6 +74,7 @@ settings! {
     FORMER_COOKIE_SECRETS = Setting::file_only("keys.former_cookie_secrets");
     FORMER_COOKIE_SECRETS_FILE = Setting::variable_only("FRESHGATE_FORMER_COOKIE_SECRETS_FILE");
     CONNECTIONS = Setting::without_flag("limits.connections", "FRESHGATE_LIMITS_CONNECTIONS");
+    CONNECTIONS_PER_CLIENT = Setting::without_flag("limits.connections_per_client", "FRESHGATE_LIMITS_CONNECTIONS_PER_CLIENT");
     REQUEST_HEADER_BYTES = Setting::without_flag("limits.request_header_bytes", "FRESHGATE_LIMITS_REQUEST_HEADER_BYTES");
     SOCKETS_PER_SESSION = Setting::without_flag("limits.sockets_per_session", "FRESHGATE_LIMITS_SOCKETS_PER_SESSION");
     LOGINS_IN_FLIGHT = Setting::without_flag("limits.logins_in_flight", "FRESHGATE_LIMITS_LOGINS_IN_FLIGHT");

@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use http::HeaderValue;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::framing::BadHead;
+use super::{client_places::ClientPlace, framing::BadHead};
 
 /// A client's connection, as every request on it carries it among its extensions. Cheap to clone.
 ///
@@ -52,7 +52,14 @@ struct State {
 struct Place {
     among: Arc<Connections>,
     number: u64,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
+}
+
+/// What a connection takes, and gives back at its end.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) _of_all: OwnedSemaphorePermit,
+    pub(super) _of_client: Option<ClientPlace>,
 }
 
 impl ClientConnection {
@@ -164,7 +171,7 @@ struct Open {
 }
 
 impl Connections {
-    pub(super) fn open(self: &Arc<Self>, peer: SocketAddr, slot: OwnedSemaphorePermit) -> ClientConnection {
+    pub(super) fn open(self: &Arc<Self>, peer: SocketAddr, slot: Slot) -> ClientConnection {
         let mut open = self.lock();
         open.last_number += 1;
         let number = open.last_number;

@@ -58,7 +58,7 @@ impl TrustedProxies {
         }
     }
 
-    fn trusts(&self, address: &IpAddr) -> bool {
+    pub(super) fn trusts(&self, address: &IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
 

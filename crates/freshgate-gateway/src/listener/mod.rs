@@ -6,6 +6,7 @@
 
 mod body;
 mod client_connection;
+mod client_places;
 mod client_stream;
 mod forwarded;
 mod framing;
@@ -19,7 +20,8 @@ use std::{
     convert::Infallible,
     future::{self, Future},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -27,13 +29,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use freshgate_web::ClientNetwork;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::Instant,
 };
 use tokio_rustls::server::TlsStream;
@@ -47,7 +50,8 @@ pub use request_checks::MalformedRequest;
 pub use tls::{CertificateError, Tls};
 pub(crate) use transport::ClientTransport;
 
-use client_connection::{Connections, Signal};
+use client_connection::{Connections, Signal, Slot};
+use client_places::{ClientPlace, ClientPlaces, TooMany};
 use framing::BadHead;
 
 /// What a client may take of us.
@@ -55,6 +59,10 @@ use framing::BadHead;
 pub struct ListenerLimits {
     /// Connections at one time, sockets of upgraded ones included. More wait in the kernel's queue.
     pub connections: usize,
+    /// Those of one client ([`ClientNetwork`]) among them; more are closed at once. `None`: as many as it likes.
+    ///
+    /// Proxies that are trusted hold connections for many clients, and are not limited; nor is whoever is on this machine.
+    pub connections_per_client: Option<NonZeroUsize>,
     /// Bytes of a request's head; more is answered with 431. At least 8 KiB.
     pub request_head: usize,
     /// From the first byte of a request's head to its last, and from a new connection to its first byte.
@@ -70,7 +78,9 @@ pub struct ListenerLimits {
 impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
+            connections: 8_192,
+            // An office behind one address has a tab or two for each of its people.
+            connections_per_client: NonZeroUsize::new(2_048),
             request_head: 64 * 1024,
             head_timeout: Duration::from_secs(15),
             body_pause: Duration::from_secs(60),
@@ -88,6 +98,7 @@ pub struct Listener {
     limits: ListenerLimits,
     proxies: TrustedProxies,
     tls: Option<Tls>,
+    limits_this_machine: bool,
 }
 
 /// How a listener came to its end.
@@ -100,7 +111,7 @@ pub struct Stopped {
 impl Listener {
     /// Takes a bound socket. No proxy is trusted.
     pub fn new(socket: TcpListener, limits: ListenerLimits) -> Self {
-        Self { socket, limits, proxies: TrustedProxies::default(), tls: None }
+        Self { socket, limits, proxies: TrustedProxies::default(), tls: None, limits_this_machine: false }
     }
 
     /// Believes these proxies for whom they pass requests on.
@@ -163,19 +174,36 @@ impl Listener {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
-        let mut full = FullNotice::default();
+        let of_clients = ClientPlaces::new(self.limits.connections_per_client);
+        let (mut full, mut too_many) = (Notice::default(), Notice::default());
         loop {
             let slot = match Arc::clone(&slots).try_acquire_owned() {
                 Ok(slot) => slot,
                 Err(_) => {
-                    full.tell(self.limits.connections);
+                    if full.is_due() {
+                        let limit = self.limits.connections;
+                        tracing::warn!(limit, "all connections are taken; new ones wait");
+                    }
                     Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed")
                 }
             };
             match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    self.start_connection(stream, peer, slot, service.clone(), &connections);
-                }
+                Ok((stream, peer)) => match self.place_of_client(&of_clients, peer.ip()) {
+                    Ok(of_client) => {
+                        let slot = Slot { _of_all: slot, _of_client: of_client };
+                        self.start_connection(stream, peer, slot, service.clone(), &connections);
+                    }
+                    Err(TooMany { client, limit }) => {
+                        if too_many.is_due() {
+                            tracing::warn!(
+                                %client,
+                                limit,
+                                "a client has as many connections as it may; more are closed. If it is a proxy, name it \
+                                 in `trusted_proxies`"
+                            );
+                        }
+                    }
+                },
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     // Out of file descriptors or memory: it passes when connections close.
@@ -186,11 +214,24 @@ impl Listener {
         }
     }
 
+    /// Who holds connections for others has no limit of its own.
+    fn place_of_client(
+        &self,
+        places: &Arc<ClientPlaces>,
+        peer: IpAddr,
+    ) -> Result<Option<ClientPlace>, TooMany> {
+        let peer = peer.to_canonical();
+        if self.proxies.trusts(&peer) || (peer.is_loopback() && !self.limits_this_machine) {
+            return Ok(None);
+        }
+        places.take(ClientNetwork::of(peer))
+    }
+
     fn start_connection<S, B>(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         service: S,
         connections: &Arc<Connections>,
     ) where
@@ -347,15 +388,17 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Says that we are full, though not for every connection that waits.
+/// Something to be told, though not each time that it happens.
 #[derive(Default)]
-struct FullNotice(Option<Instant>);
+struct Notice(Option<Instant>);
 
-impl FullNotice {
-    fn tell(&mut self, limit: usize) {
-        if self.0.is_none_or(|last| last.elapsed() > Duration::from_secs(60)) {
-            tracing::warn!(limit, "all connections are taken; new ones wait");
+impl Notice {
+    /// Whether it is to be told now.
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() > Duration::from_secs(60));
+        if due {
             self.0 = Some(Instant::now());
         }
+        due
     }
 }

@@ -131,6 +131,18 @@ fn how_often_one_client_may_ask() {
 }
 
 #[test]
+fn how_many_connections_one_client_may_have() {
+    let default = Limits::default();
+    let number = std::num::NonZeroUsize::new;
+    for (written, connections_per_client) in [("7", number(7)), ("0", None)] {
+        let case = Case::with_secrets(GOOD).variable("FRESHGATE_LIMITS_CONNECTIONS_PER_CLIENT", written);
+        assert_eq!(case.config(&[]).limits, Limits { connections_per_client, ..default });
+    }
+    let of_client = default.connections_per_client.expect("a limit");
+    assert!(of_client.get() < default.connections, "one client alone holds not all of them");
+}
+
+#[test]
 fn the_listener_speaks_tls_as_it_or_streamlit_is_told() {
     let case =
         || Case::with_auth("http://", "https://").file("cert.pem", FIRST.0).file("certs/key.pem", FIRST.1);

@@ -1,9 +1,9 @@
 //! What a client may take of us: time, and connections.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
-use super::{echo_server, raw::Raw};
-use crate::listener::ListenerLimits;
+use super::{Served, echo, echo_server, raw::Raw};
+use crate::listener::{ForwardedHeader, Listener, ListenerLimits, TrustedProxies};
 
 const SHORT: Duration = Duration::from_millis(60);
 
@@ -92,4 +92,61 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     drop(first);
     second.head().await;
     second.expect("GET /second ").await;
+}
+
+/// Two connections for each client, who may be on this machine.
+async fn two_for_each_client(set_up: impl FnOnce(Listener) -> Listener) -> Served {
+    let limits = ListenerLimits { connections_per_client: NonZeroUsize::new(2), ..ListenerLimits::default() };
+    Served::start_with(set_up, tower::service_fn(echo), limits, Duration::from_secs(5)).await
+}
+
+async fn is_served(client: &mut Raw) {
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+    client.head().await;
+    client.expect("GET / ").await;
+}
+
+#[tokio::test]
+async fn a_client_with_too_many_connections_gets_no_further_one() {
+    let served = two_for_each_client(|mut listener| {
+        listener.limits_this_machine = true;
+        listener
+    })
+    .await;
+    let (mut first, mut second) = (Raw::connect(served.address).await, Raw::connect(served.address).await);
+    is_served(&mut first).await;
+    is_served(&mut second).await;
+    Raw::connect(served.address).await.expect_end().await;
+    is_served(&mut first).await;
+    drop(second);
+    // Nothing announces that its place is free.
+    let comes_in = async {
+        let request = b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
+        loop {
+            let mut again = Raw::connect(served.address).await;
+            let sent = tokio::io::AsyncWriteExt::write_all(&mut again.stream, request).await;
+            if sent.is_ok() && again.rest().await.starts_with("HTTP/1.1 200 ") {
+                break;
+            }
+        }
+    };
+    super::raw::in_time("a place is free again", comes_in).await;
+}
+
+#[tokio::test]
+async fn proxies_and_this_machine_may_have_any_number_of_connections() {
+    let here = || ["127.0.0.0/8".parse().expect("a network")];
+    let proxy = two_for_each_client(|mut listener| {
+        listener.limits_this_machine = true;
+        listener.behind(TrustedProxies::new(here(), ForwardedHeader::XForwarded))
+    });
+    let this_machine = two_for_each_client(|listener| listener);
+    for served in [proxy.await, this_machine.await] {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut client = Raw::connect(served.address).await;
+            is_served(&mut client).await;
+            held.push(client);
+        }
+    }
 }
