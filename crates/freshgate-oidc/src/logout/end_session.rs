@@ -1,5 +1,7 @@
 //! Signing out at the provider (OpenID Connect RP-Initiated Logout 1.0).
 
+use std::{borrow::Cow, collections::HashSet};
+
 use url::Url;
 
 use crate::secret::Secret;
@@ -34,9 +36,14 @@ impl EndSessionRequest<'_> {
             ("post_logout_redirect_uri", self.post_logout_redirect_uri.map(Url::as_str)),
             ("state", self.state.map(Secret::expose)),
         ];
+        let ours: Vec<_> = ours.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        // What the endpoint's own query holds stays, but no parameter is sent twice (RFC 6749 section 3.1).
+        let mut names: HashSet<Cow<'_, str>> = ours.iter().map(|(name, _)| Cow::Borrowed(*name)).collect();
+        let kept: Vec<_> =
+            self.endpoint.query_pairs().filter(|(name, _)| names.insert(name.clone())).collect();
         let mut url = self.endpoint.clone();
         url.set_fragment(None);
-        url.query_pairs_mut().extend_pairs(ours.iter().filter_map(|(name, value)| Some((name, (*value)?))));
+        url.query_pairs_mut().clear().extend_pairs(kept).extend_pairs(ours);
         url
     }
 }
@@ -70,6 +77,19 @@ mod tests {
              &post_logout_redirect_uri=https%3A%2F%2Fapp.example%2F%3Fa%3Db&state=s%26s"
         );
         assert!(!format!("{all:?}").contains("ey.J"));
+
+        // What the address itself holds gives way where it is ours.
+        let endpoint = Url::parse("https://idp.example/logout?client_id=other&p=a%20b&state=x&p=2").unwrap();
+        let url = EndSessionRequest { endpoint: &endpoint, ..all.clone() }.to_url();
+        let pairs: Vec<_> = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(pairs[..2], ["p=a b", "id_token_hint=ey.J+"]);
+        assert_eq!(
+            pairs[2..],
+            ["client_id=the client", "post_logout_redirect_uri=https://app.example/?a=b", "state=s&s"]
+        );
+        let endpoint = Url::parse("https://idp.example/logout?state=x").unwrap();
+        let url = EndSessionRequest { endpoint: &endpoint, ..least.clone() }.to_url();
+        assert_eq!(url.as_str(), "https://idp.example/logout?state=x&client_id=the+client");
 
         for (length, sent) in [(LONGEST_HINT, true), (LONGEST_HINT + 1, false)] {
             let hint = Secret::new("x".repeat(length));
