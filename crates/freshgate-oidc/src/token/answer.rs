@@ -8,9 +8,6 @@ use serde_json::Value;
 use super::RawIdToken;
 use crate::{dpop::ExpectedTokenType, operator_text::free_text, secret::Secret, time::Timestamp};
 
-/// More than this is no token answer.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
-
 /// The answer of a token endpoint, by what to do about it.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -40,6 +37,9 @@ pub enum TokenAnswer {
 }
 
 impl TokenAnswer {
+    /// More than this is no token answer. Whoever fetches one reads as much: what is cut off may be a new refresh token.
+    pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+
     /// The same answer, if its access token is of an expected type; else one that cannot be used.
     #[must_use]
     pub fn expecting(self, expected: ExpectedTokenType) -> Self {
@@ -186,8 +186,8 @@ pub(crate) fn refusal(status: u16, body: &[u8]) -> Result<TokenRefusal, Unanswer
 
 fn granted(status: u16, content_type: Option<&str>, body: &[u8]) -> TokenAnswer {
     let mut members = Members::default();
-    let read = members.read(&body[..body.len().min(MAX_BYTES)]);
-    let what = if body.len() > MAX_BYTES {
+    let read = members.read(&body[..body.len().min(TokenAnswer::MAX_BYTES)]);
+    let what = if body.len() > TokenAnswer::MAX_BYTES {
         WhyMalformed::TooLarge
     } else if read != Read::Whole && !members.hold_any_of_a_grant() && read != Read::CutShort {
         // A page for people comes from something that stands before the provider. What else this is nobody knows.
@@ -214,7 +214,7 @@ fn granted(status: u16, content_type: Option<&str>, body: &[u8]) -> TokenAnswer 
 
 fn refused(status: u16, body: &[u8]) -> TokenRefusal {
     let mut members = Members::default();
-    let body = &body[..body.len().min(MAX_BYTES)];
+    let body = &body[..body.len().min(TokenAnswer::MAX_BYTES)];
     let text = |value: &Option<Value>, limit| {
         let text = value.as_ref().and_then(Value::as_str).map(|text| free_text(text, limit));
         text.filter(|text| !text.is_empty())

@@ -57,9 +57,6 @@ pub(crate) use pushed::PushError;
 pub(crate) use revocation::Revocation;
 pub(crate) use token_outcome::TokenOutcome;
 
-/// The largest token answer that is read: a token of 64 KiB comes with a good margin.
-const TOKEN_ANSWER_LIMIT: usize = 1024 * 1024;
-
 /// One provider and what is known of it.
 pub struct Provider {
     config: Arc<ProviderConfig>,
@@ -316,7 +313,7 @@ impl Provider {
             let proof = self.dpop_proof(key, "POST", endpoint, None, nonce.as_ref());
             request.headers.push((dpop::PROOF, proof));
         }
-        let request = form(endpoint, &request, TOKEN_ANSWER_LIMIT, connection);
+        let request = form(endpoint, &request, TokenAnswer::MAX_BYTES, connection);
         let answer = self.transport.send(request).await.map_err(TokenRequestError::Transport)?;
         let has_another_nonce = key.is_some() && self.nonces.learn(Server::Token, &answer, nonce.as_ref());
         let parsed = parse_token_answer(

@@ -41,6 +41,8 @@ pub(crate) enum Act {
     NoAccessToken,
     /// Not looked at: the proof of the next one must have this nonce (RFC 9449).
     WantNonce(&'static str),
+    /// The request takes effect; the answer is this much longer than it need be.
+    Padded(usize),
     /// The request takes effect; the access token is of this type.
     TokenType(&'static str),
     /// A userinfo or revocation request is answered only after [`ScriptedProvider::release`].
@@ -128,7 +130,7 @@ impl ScriptedProvider {
         self.state.lock().unwrap().revoked.clone()
     }
 
-    /// Whose logins the next ones are: the user, and the session at the provider.
+    /// Whose logins the next ones are: the user, and the session at the provider, which may have no name.
     pub(crate) fn next_login_is_of(&self, subject: &str, sid: &str) {
         let mut state = self.state.lock().unwrap();
         state.claims["sub"] = subject.into();
@@ -305,7 +307,10 @@ impl ScriptedProvider {
         let mut claims = json!({
             "iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 600, "auth_time": 1_000_000_000,
         });
-        claims["sid"] = state.sid.as_deref().unwrap_or("provider-session").into();
+        match state.sid.as_deref().unwrap_or("provider-session") {
+            "" => {}
+            sid => claims["sid"] = sid.into(),
+        }
         claims["sub"] = state.claims["sub"].clone();
         claims["serial"] = serial.into();
         if is_login {
@@ -325,6 +330,7 @@ impl ScriptedProvider {
             "id_token": self.sign(key, "one", &claims),
         });
         match act {
+            Some(Act::Padded(bytes)) => body["padding"] = "x".repeat(bytes).into(),
             Some(Act::TokenType(token_type)) => body["token_type"] = token_type.into(),
             Some(Act::NoIdToken) => drop(body.as_object_mut().unwrap().remove("id_token")),
             Some(Act::NoAccessToken) => drop(body.as_object_mut().unwrap().remove("access_token")),
@@ -430,6 +436,11 @@ impl Transport for ScriptedProvider {
             "/userinfo" => self.userinfo().await,
             path => panic!("nobody should ask for {path}"),
         };
-        Ok(ProviderAnswer { status, headers, body: body.to_string().into() })
+        let body = bytes::Bytes::from(body.to_string());
+        if body.len() > request.answer_limit {
+            let source = format!("it is larger than {} bytes", request.answer_limit).into();
+            return Err(TransportError::AnswerLost { host: "provider.test".into(), source });
+        }
+        Ok(ProviderAnswer { status, headers, body })
     }
 }

@@ -821,6 +821,21 @@ async fn a_lost_answer_is_asked_for_once_more_with_the_same_token() {
     assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
 }
 
+/// Whatever else an answer holds, it may hold a new refresh token.
+#[tokio::test]
+async fn an_answer_is_read_up_to_its_limit_and_lost_beyond() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.provider.next_token_act(Act::Padded(3 << 20));
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+    setting.engine.refresh(key, DEADLINE).await.unwrap();
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-2"], "the rotated one was kept");
+    setting.provider.next_token_act(Act::Padded(4 << 20));
+    let answer = setting.engine.refresh(key, DEADLINE).await;
+    assert!(matches!(answer, Err(RefreshError::SignInAgain(EndReason::OutcomeUnknown))), "{answer:?}");
+    assert_eq!(setting.provider.presented()[2..], ["refresh-3", "refresh-3"]);
+}
+
 /// Signs in, and has the whole runtime die while a refresh is on the wire.
 fn interrupted_refresh() -> (Setting, SessionKey) {
     let process = tokio::runtime::Runtime::new().unwrap();

@@ -165,7 +165,7 @@ fn the_refresh_token_is_salvaged() {
     ] {
         assert_eq!(malformed(body), outcome, "{}", String::from_utf8_lossy(body));
     }
-    let huge = format!(r#"{{"refresh_token":"rt","access_token":"{}"}}"#, "a".repeat(MAX_BYTES));
+    let huge = format!(r#"{{"refresh_token":"rt","access_token":"{}"}}"#, "a".repeat(TokenAnswer::MAX_BYTES));
     assert_eq!(malformed(huge.as_bytes()), saved(WhyMalformed::TooLarge));
     let bomb = format!(r#"{{"refresh_token":"rt","x":{}"#, "[".repeat(1_000_000));
     assert_eq!(malformed(bomb.as_bytes()), saved(WhyMalformed::NotJson));

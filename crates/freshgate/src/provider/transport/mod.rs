@@ -271,7 +271,8 @@ impl Transport for HttpTransport {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() <= answer_limit => body.extend_from_slice(&chunk),
                 Ok(Some(_)) => {
-                    let source = format!("it is larger than {answer_limit} bytes").into();
+                    let source =
+                        format!("it is larger than {answer_limit} bytes, the most that is read").into();
                     return Err(TransportError::AnswerLost { host, source });
                 }
                 Ok(None) => return Ok(ProviderAnswer { status, headers, body: body.into() }),

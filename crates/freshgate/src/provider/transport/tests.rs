@@ -197,3 +197,29 @@ async fn a_request_with_a_connection_of_its_own_is_not_lost_on_one_that_the_prov
         assert!(matches!(lost, Err(TransportError::AnswerLost { .. })));
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_lost_and_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let _ = connection.read(&mut [0; 1024]).await;
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n";
+        let _ = connection.write_all(&[&head[..], &[b'x'; 101]].concat()).await;
+    });
+    let request = ProviderRequest {
+        method: Method::GET,
+        url,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        answer_limit: 100,
+        connection: Connection::New,
+    };
+    let transport = HttpTransport::new(&TransportOptions::default()).unwrap();
+    let Err(error @ TransportError::AnswerLost { .. }) = transport.send(request).await else {
+        panic!("it was sent, and its answer not read")
+    };
+    let why = error.source().unwrap().to_string();
+    assert_eq!(why, "it is larger than 100 bytes, the most that is read");
+}
