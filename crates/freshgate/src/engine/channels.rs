@@ -1,7 +1,7 @@
 //! What a provider tells us of logouts there: over the back channel, in a token that it signed, and over the front
 //! channel, by way of a browser and unsigned.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use freshgate_oidc::{
     Issuer, LogoutTokenError, LogoutWho, RawLogoutToken, Timestamp, VerifiedLogoutToken, sha256,
@@ -84,7 +84,8 @@ struct Meant {
 impl Engine {
     /// Ends the sessions that a provider says are over (OpenID Connect Back-Channel Logout 1.0, section 2.7), and yields
     /// how many there were; none is no error. A token that names a session ends what came of that session, one that
-    /// names a user alone ends all of the user's sessions.
+    /// names a user alone ends all of the user's sessions. One that names both also ends those of the user's sessions of
+    /// which the provider never said the name: there is no other way to find them.
     ///
     /// Which provider's rules hold is decided by the issuer that the token names. When it returns, nothing is served in
     /// the name of the sessions that it ended, no refresh in flight brings one back, and a login that was under way signs
@@ -169,11 +170,17 @@ impl Engine {
             return Err(BackChannelError::Replayed);
         }
         let signed_out = match token.who() {
-            LogoutWho::Session { session_id, .. } => signed_out_session(issuer, client_id, session_id),
-            LogoutWho::Subject(subject) => signed_out_subject(issuer, client_id, subject),
+            LogoutWho::Session { session_id, subject } => {
+                let unnamed =
+                    subject.as_ref().map(|subject| signed_out_unnamed_session(issuer, client_id, subject));
+                vec![Some(signed_out_session(issuer, client_id, session_id)), unnamed]
+            }
+            LogoutWho::Subject(subject) => vec![Some(signed_out_subject(issuer, client_id, subject))],
         };
-        // As long as a login that began before may still come back.
-        self.0.store.mark(signed_out, now, now + FLOW_LIFETIME + FLOW_LIFETIME).await?;
+        for mark in signed_out.into_iter().flatten() {
+            // As long as a login that began before may still come back.
+            self.0.store.mark(mark, now, now + FLOW_LIFETIME + FLOW_LIFETIME).await?;
+        }
         let (issuer, who) = (token.issuer().clone(), token.who().clone());
         let meant = Meant { issuer, who, client_id: Some(client_id.to_owned()) };
         let ended = self.end_all(&meant).await?;
@@ -188,11 +195,16 @@ impl Engine {
 
     async fn end_all(&self, meant: &Meant) -> Result<usize, StoreError> {
         let issuer = meant.issuer.as_str();
+        let of_subject = async |subject| self.0.store.of_subject(lookup_hash(issuer, subject)).await;
         let keys = match &meant.who {
-            LogoutWho::Session { session_id, .. } => {
-                self.0.store.of_provider_session(lookup_hash(issuer, session_id)).await?
+            LogoutWho::Session { session_id, subject } => {
+                let mut keys = self.0.store.of_provider_session(lookup_hash(issuer, session_id)).await?;
+                if let Some(subject) = subject {
+                    keys.extend(of_subject(subject).await?);
+                }
+                keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect()
             }
-            LogoutWho::Subject(subject) => self.0.store.of_subject(lookup_hash(issuer, subject)).await?,
+            LogoutWho::Subject(subject) => of_subject(subject).await?,
         };
         let ends = keys.into_iter().map(|key| self.end_if_meant(key, meant));
         let mut ends = stream::iter(ends).buffer_unordered(AT_ONCE);
@@ -224,9 +236,12 @@ impl Engine {
         since: Timestamp,
     ) -> Result<bool, StoreError> {
         let (issuer, client_id) = (record.identity.issuer.as_str(), &provider.config().client_id);
-        let mut marks = vec![signed_out_subject(issuer, client_id, &record.identity.subject)];
-        marks.extend(record.sid.as_ref().map(|sid| signed_out_session(issuer, client_id, sid)));
-        for mark in marks {
+        let subject = record.identity.subject.as_str();
+        let of_session = match &record.sid {
+            Some(sid) => signed_out_session(issuer, client_id, sid),
+            None => signed_out_unnamed_session(issuer, client_id, subject),
+        };
+        for mark in [signed_out_subject(issuer, client_id, subject), of_session] {
             if self.0.store.marked(mark).await?.is_some_and(|at| at >= since) {
                 return Ok(true);
             }
@@ -239,18 +254,29 @@ impl Meant {
     fn is(&self, record: &Record) -> bool {
         let identity = &record.identity;
         let of_client = self.client_id.as_ref().is_none_or(|client_id| identity.audience.contains(client_id));
-        let of_subject = match &self.who {
-            LogoutWho::Session { subject: Some(subject), .. } | LogoutWho::Subject(subject) => {
-                identity.subject == *subject
+        let of_subject = |subject: &str| identity.subject == subject;
+        let is_named = match &self.who {
+            LogoutWho::Subject(subject) => of_subject(subject),
+            LogoutWho::Session { session_id, subject } => {
+                subject.as_deref().is_none_or(of_subject)
+                    && match &record.sid {
+                        Some(sid) => sid == session_id,
+                        // Found by its user, who is named then.
+                        None => subject.is_some(),
+                    }
             }
-            LogoutWho::Session { subject: None, .. } => true,
         };
-        of_client && of_subject
+        of_client && is_named
     }
 }
 
 fn signed_out_session(issuer: &str, client_id: &str, session_id: &str) -> [u8; 32] {
     mark_of("signed out session", &[issuer, client_id, session_id])
+}
+
+/// Of a session whose name the provider never said.
+fn signed_out_unnamed_session(issuer: &str, client_id: &str, subject: &str) -> [u8; 32] {
+    mark_of("signed out unnamed session", &[issuer, client_id, subject])
 }
 
 fn signed_out_subject(issuer: &str, client_id: &str, subject: &str) -> [u8; 32] {
@@ -275,9 +301,10 @@ mod tests {
             mark_of("logout token", &["https://a", "client1", ""]),
             mark_of("logout token", &["https://a1", "client", ""]),
             signed_out_session("https://a", "client", "1"),
+            signed_out_unnamed_session("https://a", "client", "1"),
             signed_out_subject("https://a", "client", "1"),
         ];
-        let different: std::collections::HashSet<_> = marks.iter().collect();
+        let different: BTreeSet<_> = marks.iter().collect();
         assert_eq!(different.len(), marks.len());
         // Gates of different versions share a store, and must agree.
         assert_eq!(

@@ -82,6 +82,40 @@ async fn a_token_ends_the_sessions_that_it_names_and_no_others() {
     }
 }
 
+/// Sections 2.6 and 2.7: a token may name a user and a session. Where we were never told the name of a session, it can only
+/// be found by its user.
+#[tokio::test]
+async fn a_session_without_a_name_is_found_by_its_user() {
+    type Claims = fn(&mut Value);
+    let table: [(&str, Claims, [bool; 4]); 5] = [
+        ("a session and its user", |claims| claims["sid"] = "one".into(), [true, true, false, false]),
+        ("a session that nobody has", |claims| claims["sid"] = "four".into(), [false, true, false, false]),
+        ("a session alone", |claims| of_session("one")(claims), [true, false, false, false]),
+        ("a user", |_| {}, [true, true, true, false]),
+        (
+            "another user",
+            |claims| {
+                claims["sub"] = "mallory".into();
+                claims["sid"] = "one".into();
+            },
+            [false, false, false, true],
+        ),
+    ];
+    for (names, claims, ends) in table {
+        let setting = Setting::new();
+        let mut keys = Vec::new();
+        for (subject, sid) in [("alice", "one"), ("alice", ""), ("alice", "two"), ("mallory", "")] {
+            keys.push(setting.signed_in_as(subject, sid).await);
+        }
+        let token = setting.provider.logout_token(claims);
+        let ended = setting.engine.back_channel_logout(&token).await.unwrap();
+        assert_eq!(ended, ends.iter().filter(|ends| **ends).count(), "{names}");
+        for (key, ends) in keys.iter().zip(ends) {
+            assert_eq!(setting.end_of(*key).await, ends.then_some(EndReason::ProviderLogout), "{names}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn hundreds_of_sessions_of_one_user_end_at_once() {
     let setting = Setting::new();
@@ -192,19 +226,24 @@ async fn a_refresh_in_flight_loses() {
 
 #[tokio::test]
 async fn a_login_in_flight_loses_and_the_next_one_does_not() {
-    // (what the token names, whether it is about the login that is under way)
+    // (the name of the session that is begun, what the token names, whether it is about the login that is under way)
     type Claims = fn(&mut Value);
-    let table: [(Claims, bool); 4] = [
-        (|_| {}, true),
-        (|claims| of_session("one")(claims), true),
-        (|claims| of_session("two")(claims), false),
-        (|claims| claims["sub"] = "bob".into(), false),
+    let table: [(&str, Claims, bool); 9] = [
+        ("one", |_| {}, true),
+        ("one", |claims| claims["sid"] = "one".into(), true),
+        ("one", |claims| claims["sid"] = "two".into(), false),
+        ("one", |claims| of_session("one")(claims), true),
+        ("one", |claims| of_session("two")(claims), false),
+        ("one", |claims| claims["sub"] = "bob".into(), false),
+        ("", |claims| claims["sid"] = "one".into(), true),
+        ("", |claims| of_session("one")(claims), false),
+        ("", |claims| claims["sub"] = "bob".into(), false),
     ];
-    for (claims, loses) in table {
+    for (sid, claims, loses) in table {
         let setting = Setting::new();
         // Gates share the store: the browser comes back to one, the provider has told another.
         let other = setting.another_engine();
-        setting.provider.next_login_is_of("alice", "one");
+        setting.provider.next_login_is_of("alice", sid);
         let under_way = LoginUnderWay::begin(&setting.engine, &setting.provider).await;
         setting.clock.advance(Duration::from_secs(30));
         let token = setting.provider.logout_token(claims);
@@ -220,7 +259,7 @@ async fn a_login_in_flight_loses_and_the_next_one_does_not() {
             assert_eq!(setting.end_of(completed.unwrap().key()).await, None);
         }
         // Whoever begins now has signed out before: not meanwhile.
-        let next = setting.signed_in_as("alice", "one").await;
+        let next = setting.signed_in_as("alice", sid).await;
         assert_eq!(setting.end_of(next).await, None);
     }
 }
