@@ -77,7 +77,7 @@ pub(super) struct Metadata {
     known: Arc<Mutex<Option<Known>>>,
     /// The last attempt, if it failed and nothing is known.
     failed: Arc<Mutex<Option<(Timestamp, MetadataUnavailable)>>>,
-    fetching: Arc<SingleRun<Fetched>>,
+    fetching: SingleRun<Fetched>,
 }
 
 #[derive(Clone)]
@@ -88,7 +88,7 @@ struct Known {
 
 impl Metadata {
     pub(super) fn new() -> Self {
-        Self { known: Arc::default(), failed: Arc::default(), fetching: Arc::default() }
+        Self { known: Arc::default(), failed: Arc::default(), fetching: SingleRun::default() }
     }
 
     /// What is known, or what the provider says now. Known metadata that is due for renewal is renewed in the background.
@@ -124,10 +124,7 @@ impl Metadata {
         match known {
             Some(known) if clock.now() < known.renew_at => Ok(known.metadata),
             Some(known) => {
-                let (fetching, joiner) = (self.fetching.clone(), runner.clone());
-                runner.start(Box::pin(async move {
-                    fetching.join(&joiner, fetch).await;
-                }));
+                let _nobody_waits = self.fetching.start(runner, fetch);
                 Ok(known.metadata)
             }
             None => match failed {
@@ -162,4 +159,85 @@ async fn fetch(config: &ProviderConfig, transport: &dyn Transport) -> Fetched {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use freshgate_oidc::{ClientCredential, Secret};
+    use tokio::sync::Semaphore;
+    use url::Url;
+
+    use super::*;
+    use crate::{
+        provider::ProviderAnswer,
+        tasks::{Task, TokioTasks},
+    };
+
+    /// Answers as often as it has permits.
+    struct Slow(Semaphore);
+
+    #[async_trait]
+    impl Transport for Slow {
+        async fn send(&self, _: ProviderRequest) -> Result<ProviderAnswer, TransportError> {
+            self.0.acquire().await.unwrap().forget();
+            let document = serde_json::json!({
+                "issuer": "https://idp.test",
+                "authorization_endpoint": "https://idp.test/authorize",
+                "token_endpoint": "https://idp.test/token",
+                "jwks_uri": "https://idp.test/jwks",
+            });
+            let body = document.to_string().into();
+            Ok(ProviderAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body })
+        }
+    }
+
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Tasks for Counted {
+        fn start(&self, task: Task) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            TokioTasks.start(task);
+        }
+    }
+
+    #[derive(Default)]
+    struct Set(AtomicI64);
+
+    impl Clock for Set {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_seconds(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    #[tokio::test]
+    async fn renewal_is_one_task_however_many_ask() {
+        let url = Url::parse("https://idp.test/.well-known/openid-configuration").unwrap();
+        let credential = ClientCredential::Secret(Secret::new("hunter2"));
+        let config = Arc::new(ProviderConfig::new("default", url, "app", credential));
+        let (provider, tasks, clock) =
+            (Arc::new(Slow(Semaphore::new(1))), Arc::new(Counted::default()), Arc::new(Set::default()));
+        let transport: Arc<dyn Transport> = provider.clone();
+        let (runner, shown): (Arc<dyn Tasks>, Arc<dyn Clock>) = (tasks.clone(), clock.clone());
+        let metadata = Metadata::new();
+        let ask = async || {
+            metadata.get(&config, &transport, &shown, &runner).await.unwrap();
+        };
+        ask().await;
+        clock.0.fetch_add(3600, Ordering::SeqCst);
+        // It is due, and the provider takes its time.
+        for _ in 0..100 {
+            ask().await;
+        }
+        assert_eq!(tasks.0.load(Ordering::SeqCst), 2, "the first fetch, and one renewal");
+        provider.0.add_permits(1);
+        while metadata.fetching.is_running() {
+            tokio::task::yield_now().await;
+        }
+        ask().await;
+        assert_eq!(tasks.0.load(Ordering::SeqCst), 2, "it is renewed");
+    }
 }

@@ -24,22 +24,38 @@ impl<T: Clone + Send + Sync + 'static> SingleRun<T> {
         runner: &Arc<dyn Tasks>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let mut result = {
-            let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            match running.as_ref() {
-                // A sender that is gone has sent its result, or panicked: the run is over.
-                Some(result) if result.has_changed().is_ok() && result.borrow().is_none() => result.clone(),
-                _ => {
-                    let (sender, result) = watch::channel(None);
-                    runner.start(Box::pin(async move {
-                        sender.send_replace(Some(work.await));
-                    }));
-                    running.insert(result).clone()
-                }
-            }
-        };
+        let mut result = self.start(runner, work);
         let settled = result.wait_for(Option::is_some).await.ok()?;
         settled.clone()
+    }
+
+    /// Starts `work`, unless a run is under way. Yields where the result will be, for who waits.
+    pub(crate) fn start(
+        &self,
+        runner: &Arc<dyn Tasks>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> watch::Receiver<Option<T>> {
+        let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match running.as_ref() {
+            // A sender that is gone has sent its result, or panicked: the run is over.
+            Some(result) if result.has_changed().is_ok() && result.borrow().is_none() => result.clone(),
+            _ => {
+                let (sender, result) = watch::channel(None);
+                runner.start(Box::pin(async move {
+                    sender.send_replace(Some(work.await));
+                }));
+                running.insert(result).clone()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl<T> SingleRun<T> {
+    /// Whether a run is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        let running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        running.as_ref().is_some_and(|result| result.has_changed().is_ok() && result.borrow().is_none())
     }
 }
 
