@@ -42,6 +42,15 @@ impl ClientAuthMethod {
         }
     }
 
+    /// What it proves with.
+    fn needs(self) -> &'static str {
+        match self {
+            Self::ClientSecretBasic | Self::ClientSecretPost => "a client secret",
+            Self::PrivateKeyJwt => "a private key",
+            Self::None => "that there is neither secret nor key",
+        }
+    }
+
     /// The method of this name, if it is one of ours.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
@@ -110,6 +119,14 @@ pub enum NoUsableClientAuthentication {
         /// Those that it lists.
         listed: Vec<String>,
     },
+    /// The method that is set needs something else than what we have.
+    #[error("the client authentication that is set, {method}, needs {needs}")]
+    Credential {
+        /// The method.
+        method: ClientAuthMethod,
+        /// What it needs.
+        needs: &'static str,
+    },
     /// It takes assertions, but not signed by our key.
     #[error("the provider takes no client assertion that our key can sign, it lists: {}", .listed.join(", "))]
     Algorithm {
@@ -119,14 +136,14 @@ pub enum NoUsableClientAuthentication {
 }
 
 impl ClientAuthentication {
-    /// Authenticates by this method, whatever the provider lists. `None` if the method and the credential do not go
-    /// together.
+    /// Authenticates by this method, whatever the provider lists. Fails if the method and the credential do not go
+    /// together: another method would be one that nobody has set.
     pub fn by(
         method: ClientAuthMethod,
         client_id: impl Into<String>,
         credential: &ClientCredential,
         metadata: &ProviderMetadata,
-    ) -> Result<Option<Self>, NoUsableClientAuthentication> {
+    ) -> Result<Self, NoUsableClientAuthentication> {
         let method = match (method, credential) {
             (ClientAuthMethod::ClientSecretBasic, ClientCredential::Secret(secret)) => {
                 Method::Basic(secret.clone())
@@ -136,9 +153,11 @@ impl ClientAuthentication {
             }
             (ClientAuthMethod::PrivateKeyJwt, ClientCredential::Key(key)) => private_key_jwt(key, metadata)?,
             (ClientAuthMethod::None, ClientCredential::Public) => Method::None,
-            _ => return Ok(None),
+            (method, _) => {
+                return Err(NoUsableClientAuthentication::Credential { method, needs: method.needs() });
+            }
         };
-        Ok(Some(Self { client_id: client_id.into(), method }))
+        Ok(Self { client_id: client_id.into(), method })
     }
 
     /// Authenticates by a method that the provider lists: with a secret `client_secret_basic`, which is also what a
@@ -335,15 +354,18 @@ mod tests {
             (PUBLIC, &[Nothing]),
         ] {
             for method in ClientAuthMethod::ALL {
-                let by = ClientAuthentication::by(method, "client", &credential, &metadata).unwrap();
-                let expected = methods.contains(&method).then_some(method);
-                assert_eq!(
-                    by.as_ref().map(ClientAuthentication::method),
-                    expected,
-                    "{method} {credential:?}"
-                );
+                match ClientAuthentication::by(method, "client", &credential, &metadata) {
+                    Ok(by) => assert!(by.method() == method && methods.contains(&method), "{method}"),
+                    Err(NoUsableClientAuthentication::Credential { method: set, .. }) => {
+                        assert!(set == method && !methods.contains(&method), "{method} {credential:?}");
+                    }
+                    Err(other) => panic!("{method} {credential:?}: {other}"),
+                }
             }
         }
+        let error = ClientAuthentication::by(PrivateKeyJwt, "client", &secret(), &metadata).unwrap_err();
+        let said = "the client authentication that is set, private_key_jwt, needs a private key";
+        assert_eq!(error.to_string(), said);
         for method in ClientAuthMethod::ALL {
             assert_eq!(ClientAuthMethod::from_name(method.name()), Some(method));
         }
@@ -380,7 +402,7 @@ mod tests {
             (ClientAuthMethod::None, PUBLIC, None, vec![("client_id", "a:b")]),
         ] {
             let client = ClientAuthentication::by(method, "a:b", &credential, &metadata(None, None));
-            let client = client.unwrap().unwrap();
+            let client = client.unwrap();
             let context = ProofContext {
                 audience: "https://idp.example",
                 now: Timestamp::from_unix_seconds(1_795_435_200),

@@ -106,7 +106,7 @@ mod tests {
             ClientAuthMethod::None => ClientCredential::Public,
             _ => ClientCredential::Secret(Secret::new("p&w")),
         };
-        let client = ClientAuthentication::by(method, "client", &credential, &metadata()).unwrap().unwrap();
+        let client = ClientAuthentication::by(method, "client", &credential, &metadata()).unwrap();
         client.prove(&ProofContext {
             audience: "https://idp.example",
             now: Timestamp::from_unix_seconds(0),

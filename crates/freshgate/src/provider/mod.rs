@@ -336,12 +336,8 @@ impl Provider {
         metadata: &ProviderMetadata,
     ) -> Result<ClientAuthentication, NoUsableClientAuthentication> {
         let (client_id, credential) = (self.config.client_id.as_str(), &self.config.credential);
-        let set = match self.config.client_auth_method {
-            Some(method) => ClientAuthentication::by(method, client_id, credential, metadata)?,
-            None => None,
-        };
-        match set {
-            Some(client) => Ok(client),
+        match self.config.client_auth_method {
+            Some(method) => ClientAuthentication::by(method, client_id, credential, metadata),
             None => ClientAuthentication::choose(client_id, credential, metadata),
         }
     }
