@@ -85,7 +85,16 @@ impl Condition {
     }
 
     fn check(&self) -> Result<(), GateConfigError> {
-        let Self::Email { addresses, domains } = self else { return Ok(()) };
+        let (addresses, domains) = match self {
+            Self::Email { addresses, domains } if addresses.is_empty() && domains.is_empty() => {
+                return Err(GateConfigError::NothingToMeet("email".to_owned()));
+            }
+            Self::Claim { name, one_of } if one_of.is_empty() => {
+                return Err(GateConfigError::NothingToMeet(name.clone()));
+            }
+            Self::Claim { .. } => return Ok(()),
+            Self::Email { addresses, domains } => (addresses, domains),
+        };
         if let Some(bad) = addresses.iter().find(|address| domain_of(address).is_none()) {
             return Err(GateConfigError::NotAnEmailAddress(bad.clone()));
         }

@@ -104,6 +104,9 @@ pub enum GateConfigError {
     /// It must be what follows the "@" of an e-mail address, such as `example.com`.
     #[error("{0:?} is not the domain of an e-mail address")]
     NotAnEmailDomain(String),
+    /// It must name what it asks for: a rule without is a slip of the pen.
+    #[error("an access rule asks for one of no values of {0}")]
+    NothingToMeet(String),
 }
 
 /// A gate's configuration, checked, with what follows from it.

@@ -174,6 +174,15 @@ fn read_claims(given: &Given, report: &mut Report) -> Vec<Condition> {
     let Some(table) = given.item.as_table() else {
         return given.expected("a table of claims", report).unwrap_or_default();
     };
+    if table.entries.is_empty() {
+        return given
+            .refuse(
+                "asks for nothing, and lets everybody in",
+                "name at least one claim, or remove it",
+                report,
+            )
+            .unwrap_or_default();
+    }
     let mut conditions = Vec::new();
     for entry in &table.entries {
         let given = Given {

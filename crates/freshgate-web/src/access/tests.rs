@@ -347,6 +347,10 @@ fn a_rule_that_nobody_could_meet_is_refused() {
         Access::new(vec![rule("/", &[condition])], Vec::new(), false, &origin(), "").map(drop)
     };
     assert_eq!(of(&["ada@example.com"], &["example.com", "localhost"]), Ok(()));
+    assert_eq!(of(&[], &[]), Err(GateConfigError::NothingToMeet("email".to_owned())));
+    let no_value = Condition::Claim { name: "groups".to_owned(), one_of: Vec::new() };
+    let error = Access::new(vec![rule("/", &[no_value])], Vec::new(), false, &origin(), "").unwrap_err();
+    assert_eq!(error, GateConfigError::NothingToMeet("groups".to_owned()));
     for bad in
         ["", "ada", "ada@", "@example.com", "ada@b@example.com", "a da@example.com", "ada@*.example.com"]
     {

@@ -234,6 +234,13 @@ report!(
     )
 );
 report!(
+    access_rules_that_ask_for_nothing,
+    Case::with_freshgate_toml(
+        "[access]\nclaims = {}\nemails = []\n[[access.rule]]\npath = \"/a\"\nclaims = {}\n[[access.rule]]\npath = \"/b\"\nemail_domains = []\n"
+    )
+    .variable("FRESHGATE_ACCESS_GROUPS", " , ")
+);
+report!(
     access_rule_is_no_list,
     Case::with_freshgate_toml("[access]\nrule = \"/reports\"\nclaims = [\"x\"]\n")
 );
