@@ -223,7 +223,8 @@ impl Document {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether an address leads to the machine that asks, by whatever name (RFC 6761 section 6.3).
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

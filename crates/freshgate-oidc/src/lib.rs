@@ -35,7 +35,7 @@ pub use client_auth::{
     ClientAuthMethod, ClientAuthentication, ClientCredential, ClientKey, ClientKeyError, ClientProof,
     NoUsableClientAuthentication, ProofContext,
 };
-pub use discovery::{ExpectedIssuer, Issuer, MetadataError, ProviderMetadata};
+pub use discovery::{ExpectedIssuer, Issuer, MetadataError, ProviderMetadata, is_loopback};
 pub use dpop::{DpopKey, DpopNonce, DpopProof, ExpectedTokenType};
 pub use jwk::{Jwk, JwkSet, JwkSetError, SkippedKey, WhySkipped};
 pub use jws::{AllowedAlgorithms, JwsError, SigningAlgorithm};

@@ -52,14 +52,6 @@ impl TokenRequest {
         )
     }
 
-    /// Revokes an access token (RFC 7009 section 2.1).
-    pub fn revoke_access_token(client: ClientProof, access_token: &Secret) -> Self {
-        Self::new(
-            client,
-            vec![("token", access_token.clone()), ("token_type_hint", Secret::new("access_token"))],
-        )
-    }
-
     fn new(client: ClientProof, form: Vec<(&'static str, Secret)>) -> Self {
         Self::with_parameters(client, form.iter().map(|(name, value)| (*name, value)))
     }
@@ -155,10 +147,6 @@ mod tests {
             (
                 TokenRequest::revoke_refresh_token(basic(), &token),
                 "token=t%2F%2B%3D+%26&token_type_hint=refresh_token",
-            ),
-            (
-                TokenRequest::revoke_access_token(basic(), &token),
-                "token=t%2F%2B%3D+%26&token_type_hint=access_token",
             ),
         ] {
             assert_eq!(request.body.expose(), body);

@@ -14,11 +14,9 @@
 
 use std::time::Duration;
 
-use freshgate::{Timestamp, session::SessionId};
+use freshgate::{Timestamp, engine::FLOW_LIFETIME, session::SessionId};
 use http::{HeaderMap, HeaderValue, header};
 
-/// How long a login may take, from `/auth/login` to the callback.
-pub(crate) const FLOW_LIFETIME: Duration = Duration::from_secs(600);
 /// How many logins may be under way in one browser, unless the operator says otherwise.
 pub(crate) const FLOWS_KEPT: usize = 8;
 /// How much the cookies of all of them may take: servers in front of us refuse headers of more than 8 KiB.

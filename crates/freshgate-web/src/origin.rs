@@ -3,8 +3,9 @@
 //! Browsers say it in `Origin` and in Fetch Metadata (`Sec-Fetch-Site`), which no page can forge. This is the one place
 //! that reads them.
 
+use freshgate_oidc::is_loopback;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
-use url::{Host, Url};
+use url::Url;
 
 use crate::arrival::Arrival;
 
@@ -160,15 +161,6 @@ fn authority(request: &Parts) -> Option<&str> {
             Single::One(host) => std::str::from_utf8(host).ok(),
             Single::None | Single::Several => None,
         },
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

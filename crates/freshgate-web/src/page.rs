@@ -42,8 +42,8 @@ static STYLE_HASH: LazyLock<String> =
 impl Page<'_> {
     /// The page's HTML.
     pub(crate) fn html(&self) -> String {
-        // Writing into a `String` fails only if one of the values above cannot be shown, and all of them are text.
-        self.render().unwrap_or_default()
+        // Writing into a `String` fails only if one of the values above cannot be shown.
+        self.render().expect("all values of a page are text")
     }
 
     /// Whether it sends a POST to us.

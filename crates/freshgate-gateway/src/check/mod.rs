@@ -191,7 +191,7 @@ impl Checking<'_> {
         };
         let mut findings = vec![settings(notes)];
         findings.extend(judge::gate(&Addresses {
-            is_loopback: crate::config::is_this_machine(&start),
+            is_loopback: freshgate_oidc::is_loopback(&start),
             start: &start,
             listen: config.listen,
             tls: config.tls.is_some(),

@@ -61,7 +61,6 @@ pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};
 pub use provider::ConfiguredProvider;
 pub use public_address::PublicAddress;
-pub(crate) use public_address::is_this_machine;
 pub use report::{EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, Problem, Report, Severity, StartupProblem};
 pub use run::{RunConfig, load_check, load_run};
 pub use serve::{ServeConfig, load_serve};

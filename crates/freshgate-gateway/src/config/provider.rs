@@ -11,7 +11,6 @@ use url::Url;
 use super::{
     client_key::ClientKeySettings,
     client_kwargs::{AuthMethod, ClientKwargs},
-    public_address::is_this_machine,
     report::{Problem, Report},
     setting::Given,
 };
@@ -248,7 +247,7 @@ fn provider_address(given: &Given, text: &str, report: &mut Report) -> Option<Ur
             report,
         );
     }
-    if url.scheme() == "http" && !is_this_machine(&url) {
+    if url.scheme() == "http" && !freshgate_oidc::is_loopback(&url) {
         report.add(
             given
                 .unusable("over http, everyone on the way can pretend to be the provider")

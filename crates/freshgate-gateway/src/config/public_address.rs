@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use freshgate_oidc::is_loopback;
 use http::HeaderValue;
-use url::{Host, Position, Url};
+use url::{Position, Url};
 
 use super::{
     report::{Problem, Report},
@@ -172,7 +173,7 @@ fn check_scheme(given: &Given, redirect_uri: &Url, listening: &Listening<'_>, re
                 .beside(&tls.item.place, "with this the gate speaks https alone")
                 .help(format!("write {https}, and register it so at the provider")),
         );
-    } else if redirect_uri.scheme() == "http" && !is_this_machine(redirect_uri) {
+    } else if redirect_uri.scheme() == "http" && !is_loopback(redirect_uri) {
         report.add(
             given
                 .unusable("over http, everyone on the way can read the session cookie and use it")
@@ -210,7 +211,7 @@ fn check_port(given: &Given, redirect_uri: &Url, listening: &Listening<'_>, repo
     // With https and no certificate there is a proxy in front, and only it knows our port.
     let scheme = if listening.tls.is_some() { "https" } else { "http" };
     let Some(port) = redirect_uri.port_or_known_default().filter(|port| {
-        redirect_uri.scheme() == scheme && is_this_machine(redirect_uri) && *port != listening.address.port()
+        redirect_uri.scheme() == scheme && is_loopback(redirect_uri) && *port != listening.address.port()
     }) else {
         return;
     };
@@ -256,14 +257,4 @@ fn check_public_url(
             .beside(&given.item.place, "sends them here")
             .help(format!("write {expected}, or change `{}`", given.name)),
     );
-}
-
-/// Whether an address names this machine, as seen from itself.
-pub(crate) fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }

@@ -11,8 +11,8 @@ use freshgate::{
     session::SessionPolicy,
     store::{MemoryStore, Store},
 };
-use freshgate_oidc::ClientCredential;
-use url::{Host, Url};
+use freshgate_oidc::{ClientCredential, is_loopback};
+use url::Url;
 
 use super::gate::AppGate;
 use crate::{
@@ -226,7 +226,7 @@ impl Described {
             }
         };
         let url = &config.metadata_url;
-        if url.scheme() == "https" || is_this_machine(url) {
+        if url.scheme() == "https" || is_loopback(url) {
             Ok(config)
         } else {
             Err(AppGateError::InsecureProvider(url.clone()))
@@ -238,14 +238,5 @@ fn address(text: &str) -> Result<Url, AppGateError> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err(AppGateError::NotAnAddress(text.to_owned())),
-    }
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }

@@ -19,7 +19,7 @@ pub(in crate::check) struct Site {
 impl Site {
     pub(in crate::check) fn of(public: &PublicAddress) -> Self {
         let (redirect_uri, start) = (public.redirect_uri().clone(), public.start());
-        Self { is_loopback: crate::config::is_this_machine(&start), redirect_uri, start }
+        Self { is_loopback: freshgate_oidc::is_loopback(&start), redirect_uri, start }
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn logout(metadata: &ProviderMetadata, site: &Site) -> Finding {
     if metadata.backchannel_logout_supported && !metadata.backchannel_logout_session_supported {
         what += " (which may name the user alone, and then all sessions of that user end)";
     }
-    let provider_is_elsewhere = !crate::config::is_this_machine(&metadata.token_endpoint);
+    let provider_is_elsewhere = !freshgate_oidc::is_loopback(&metadata.token_endpoint);
     if metadata.backchannel_logout_supported && site.is_loopback && provider_is_elsewhere {
         return Finding::warning("logout", format!("{what}; but from there {} is not reached", site.start))
             .mend(

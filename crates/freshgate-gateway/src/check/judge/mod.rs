@@ -36,7 +36,7 @@ use super::{
     finding::Finding,
 };
 
-/// What is to be said of a provider. `public_is_loopback`: whether the gate's own address leads nowhere from elsewhere.
+/// What is to be said of a provider at `now`. `site`: where the gate is, which decides whom the provider can reach.
 pub(super) fn provider(
     config: &ProviderConfig,
     facts: &ProviderFacts,

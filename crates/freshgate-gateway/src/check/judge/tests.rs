@@ -54,7 +54,7 @@ fn site(start: &str) -> Site {
     let start = url(start);
     Site {
         redirect_uri: start.join("oauth2callback").unwrap(),
-        is_loopback: crate::config::is_this_machine(&start),
+        is_loopback: freshgate_oidc::is_loopback(&start),
         start,
     }
 }
@@ -273,7 +273,7 @@ fn where_browsers_and_the_gate_meet() {
         let start = url(start);
         let about = format!("{start} {listen} {here:?} {there:?}");
         let addresses = Addresses {
-            is_loopback: crate::config::is_this_machine(&start),
+            is_loopback: freshgate_oidc::is_loopback(&start),
             start: &start,
             listen: listen.parse().unwrap(),
             tls: false,
