@@ -29,6 +29,7 @@ use freshgate::{
     provider::{HttpTransport, Provider, TransportOptions},
     store::MemoryStore,
 };
+use tokio::net::TcpSocket;
 use url::Url;
 
 use self::{
@@ -85,6 +86,11 @@ pub fn run(command: &Check, config: RunConfig, notes: &Report) -> ExitCode {
 
 /// Who is asked to sign in.
 trait Person {
+    /// A socket at the gate's address, from who has bound one.
+    fn socket(&mut self) -> Option<TcpSocket> {
+        None
+    }
+
     /// Is told where.
     fn sign_in_at(&mut self, start: &Url, provider: &str);
 }
@@ -216,7 +222,14 @@ impl Checking<'_> {
         site: &Site,
         person: &mut dyn Person,
     ) -> Vec<Finding> {
-        let listener = match gate::bind(self.config.gate.listen, "--listen").await {
+        let listen = self.config.gate.listen;
+        let listener = match person.socket() {
+            Some(socket) => {
+                socket.listen(1024).map_err(|error| gate::bind_problem(listen, "--listen", &error))
+            }
+            None => gate::bind(listen, "--listen").await,
+        };
+        let listener = match listener {
             Ok(listener) => listener,
             Err(problem) => {
                 return vec![
@@ -231,6 +244,7 @@ impl Checking<'_> {
             provider,
             start: site.start.clone(),
             redirect_uri: site.redirect_uri.clone(),
+            tls: self.config.gate.tls.clone(),
             probe_grace: self.command.probe_grace,
         };
         match ask::login::login(&mut self.asker, engine, &wanted, listener).await {

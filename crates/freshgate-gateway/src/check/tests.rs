@@ -1,6 +1,6 @@
 //! Checks against the development provider in all the states that it can be told to be in.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Mutex};
 
 use clap::Parser as _;
 use freshgate::provider::{Connection, ProviderAnswer, ProviderRequest, Transport as _};
@@ -11,12 +11,13 @@ use freshgate_oidc::Secret;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::{
     cli::{Cli, Command},
     config::{self, Environment},
+    listener::tests::tls::FIRST,
 };
 
 /// A folder with a configuration, and a provider that can be told to be otherwise.
@@ -24,8 +25,8 @@ struct World {
     folder: TempDir,
     provider: RunningProvider,
     port: u16,
-    /// Holds the port, so that no other test is given it, and lets a gate listen there.
-    _reserved: TcpSocket,
+    /// Holds the port, so that nobody else is given it, until something is to listen there.
+    reserved: Mutex<Option<TcpSocket>>,
     variables: Vec<(&'static str, String)>,
 }
 
@@ -37,7 +38,6 @@ impl World {
     async fn with(change: impl FnOnce(&mut DevProviderConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let reserved = TcpSocket::new_v4().unwrap();
-        reserved.set_reuseaddr(true).unwrap();
         reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = reserved.local_addr().unwrap().port();
         let mut config = DevProviderConfig {
@@ -52,7 +52,8 @@ impl World {
         };
         change(&mut config);
         let provider = DevProvider::bind(config).await.unwrap();
-        let world = Self { folder, provider, port, _reserved: reserved, variables: Vec::new() };
+        let world =
+            Self { folder, provider, port, reserved: Mutex::new(Some(reserved)), variables: Vec::new() };
         world.python(r#"{"python": "3.12.1", "streamlit": "1.67.0", "newest_known_streamlit": "1.67.0", "problem": null}"#)
     }
 
@@ -72,6 +73,11 @@ impl World {
     fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((name, value.into()));
         self
+    }
+
+    /// The socket at the gate's address: once.
+    fn socket(&self) -> TcpSocket {
+        self.reserved.lock().unwrap().take().expect("nothing has listened there")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -182,7 +188,9 @@ async fn send(method: Method, url: &str, body: Option<Value>) -> ProviderAnswer 
         answer_limit: 1 << 20,
         connection: Connection::Kept,
     };
-    HttpTransport::new(&TransportOptions::default()).unwrap().send(request).await.unwrap()
+    // And the certificate that the tests have for `localhost`.
+    let options = TransportOptions { extra_roots: vec![FIRST.0.into()], ..TransportOptions::default() };
+    HttpTransport::new(&options).unwrap().send(request).await.unwrap()
 }
 
 /// The part of a check that is about the provider.
@@ -383,7 +391,7 @@ async fn a_browser_address_with_a_proxy_in_front() {
 #[tokio::test]
 async fn what_listens_in_the_gates_place() {
     let world = World::new().await;
-    let listener = TcpListener::bind(("127.0.0.1", world.port)).await.unwrap();
+    let listener = world.socket().listen(16).unwrap();
     let app = axum::Router::new().fallback(|| async { (StatusCode::IM_A_TEAPOT, "not a gate") });
     let serving = tokio::spawn(axum::serve(listener, app).into_future());
     let said = world.says_check(&[]).await;
@@ -442,12 +450,19 @@ async fn a_store_that_will_not_do() {
 }
 
 /// A browser that goes where it is sent, and a provider that signs in whoever comes.
-struct Browser(Option<tokio::task::JoinHandle<(StatusCode, String)>>);
+struct Browser {
+    socket: Option<TcpSocket>,
+    browsing: Option<tokio::task::JoinHandle<(StatusCode, String)>>,
+}
 
 impl Person for Browser {
+    fn socket(&mut self) -> Option<TcpSocket> {
+        self.socket.take()
+    }
+
     fn sign_in_at(&mut self, start: &Url, _: &str) {
         let start = start.to_string();
-        self.0 = Some(tokio::spawn(async move {
+        self.browsing = Some(tokio::spawn(async move {
             let mut at = start;
             loop {
                 let answer = send(Method::GET, &at, None).await;
@@ -463,11 +478,11 @@ impl Person for Browser {
 impl World {
     /// What a check with a login says of it, and what the browser sees last.
     async fn says_login(&self, arguments: &[&str]) -> (String, StatusCode, String) {
-        let mut browser = Browser(None);
+        let mut browser = Browser { socket: Some(self.socket()), browsing: None };
         let all: Vec<&str> = ["--login"].iter().chain(arguments).copied().collect();
         let outcome =
             self.check_with(&all, &mut browser).await.unwrap_or_else(|problem| panic!("{problem:?}"));
-        let (status, page) = browser.0.expect("it was asked").await.unwrap();
+        let (status, page) = browser.browsing.expect("it was asked").await.unwrap();
         let text = self.normal(&text::render(&outcome, Look::Plain));
         let start = text.find("A login at `").unwrap();
         let end = text[start..].find("\n\n").map_or(text.len(), |end| start + end + 1);
@@ -487,8 +502,30 @@ async fn a_login_that_goes_well() {
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("Signed in."), "{page}");
     // The listener is gone, and no session is left.
-    drop(TcpListener::bind(("127.0.0.1", world.port)).await.unwrap());
+    TcpStream::connect(("127.0.0.1", world.port)).await.unwrap_err();
     assert_eq!(fs::read_dir(world.folder.path()).unwrap().count(), 1);
+    world.end().await;
+}
+
+/// The provider sends the browser to an https address, so that is what must be there.
+#[tokio::test]
+async fn a_login_where_the_gate_speaks_tls() {
+    let with_tls = |config: &mut DevProviderConfig| {
+        for address in &mut config.clients[0].redirect_uris {
+            *address = address.replace("http://", "https://");
+        }
+    };
+    let world = World::with(with_tls).await.signs_in_at_once().await;
+    let world = world.file("cert.pem", FIRST.0).file("key.pem", FIRST.1);
+    let (certificate, key) = (world.path("cert.pem"), world.path("key.pem"));
+    let redirect_uri = format!("https://localhost:{}/oauth2callback", world.port);
+    let world = world
+        .variable("FRESHGATE_REDIRECT_URI", redirect_uri)
+        .variable("FRESHGATE_TLS_CERTIFICATE", certificate.display().to_string())
+        .variable("FRESHGATE_TLS_KEY", key.display().to_string());
+    let (said, status, page) = world.says_login(&[]).await;
+    assert_eq!(status, StatusCode::OK, "{said}");
+    assert!(page.contains("Signed in."), "{page}");
     world.end().await;
 }
 
@@ -505,6 +542,8 @@ async fn grace_is_probed_where_that_is_asked_for() {
     let (said, ..) = some.says_login(&["--probe-grace"]).await;
     let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("was accepted a second time, and the session lives"), "{said}");
+    some.end().await;
+    let some = World::with(grace(Duration::from_secs(60))).await.signs_in_at_once().await;
     let (said, ..) = some.says_login(&[]).await;
     assert!(!said.contains("grace"), "it is not probed without a word: {said}");
     some.end().await;

@@ -9,6 +9,7 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
@@ -22,12 +23,15 @@ use freshgate::{
     session::EndReason,
 };
 use freshgate_oidc::{AuthorizationParameters, CallbackParameters};
+use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::mpsc};
+use tower::ServiceExt as _;
 use url::Url;
 
 use super::{Asker, chain};
 use crate::{
     check::facts::{LoginFacts, ReplacedTokenFacts, UserInfoFacts},
+    listener::{Listener, ListenerLimits, Tls},
     words::printable,
 };
 
@@ -44,6 +48,8 @@ pub(in crate::check) struct Wanted<'a> {
     /// The app's start, and where the provider sends browsers back to.
     pub(in crate::check) start: Url,
     pub(in crate::check) redirect_uri: Url,
+    /// With what certificate the gate shows itself, if it speaks TLS.
+    pub(in crate::check) tls: Option<Tls>,
     /// Whether a refresh token that was replaced is sent again.
     pub(in crate::check) probe_grace: bool,
 }
@@ -76,7 +82,15 @@ pub(in crate::check) async fn login(
         arrived,
     });
     asker.tell("waiting for somebody to sign in");
-    let serving = axum::serve(listener, Router::new().fallback(answer).with_state(place)).into_future();
+    let router = Router::new().fallback(answer).with_state(place);
+    let service = tower::service_fn(move |request: http::Request<Incoming>| {
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let serving = Listener::new(listener, ListenerLimits::default()).with_tls(wanted.tls.clone()).serve(
+        service,
+        std::future::pending(),
+        Duration::ZERO,
+    );
     let arrival =
         async { tokio::time::timeout(PATIENCE, arrivals.recv()).await.ok().flatten().ok_or(NoLogin::Nobody) };
     // The listener goes on while the session is tried out, so that the browser gets its last page.
