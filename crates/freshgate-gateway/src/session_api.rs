@@ -162,16 +162,21 @@ impl SessionApi {
 
 /// Lets in who knows an upstream's secret.
 async fn authorize(State(api): State<SessionApi>, request: axum::extract::Request, next: Next) -> Response {
-    let offered = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .map(Secret::new);
+    let offered = request.headers().get(header::AUTHORIZATION);
+    let offered = offered.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let offered_one = offered.is_some();
+    let offered = offered.and_then(|offered| str::from_utf8(offered).ok()).map(Secret::new);
     if offered.is_some_and(|offered| api.upstream_secrets.know(&offered)) {
         next.run(request).await
     } else {
         let message = "the upstream secret is missing or wrong";
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
+        // RFC 9110 section 11.6.1. Who has shown nothing is told no error (RFC 6750 section 3.1).
+        let challenge = match offered_one {
+            true => r#"Bearer realm="freshgate", error="invalid_token""#,
+            false => r#"Bearer realm="freshgate""#,
+        };
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+        ([(header::WWW_AUTHENTICATE, challenge)], problem).into_response()
     }
 }
 

@@ -292,7 +292,18 @@ async fn without_the_secret_there_is_nothing() {
         ];
         for headers in table {
             let headers = [headers, &[(SESSION_HEADER, &*handle)]].concat();
-            let answered = api.ask_as_it_is(method, target, &headers).await;
+            let response = api.respond(method, target, &headers).await;
+            let challenge = response.headers()[header::WWW_AUTHENTICATE].clone();
+            let wrong =
+                headers.iter().any(|(name, value)| *name == "authorization" && value.starts_with("Bearer "));
+            // RFC 6750, section 3.1: who has shown nothing is told no error.
+            let expected = if wrong {
+                r#"Bearer realm="freshgate", error="invalid_token""#
+            } else {
+                r#"Bearer realm="freshgate""#
+            };
+            assert_eq!(challenge, expected, "{headers:?}");
+            let answered = Answered::of(response).await;
             answered.assert_is("secret", &format!("{method} {target} {headers:?}"));
         }
     }
