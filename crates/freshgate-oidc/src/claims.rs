@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::time::Timestamp;
+use crate::{discovery::Issuer, time::Timestamp};
 
 /// What a provider says of a user, by claim name (Core section 2 and 5.1).
 pub type Claims = Map<String, Value>;
@@ -60,6 +60,31 @@ pub(crate) fn is_for(claims: &Claims, client_id: &str, trusted: &[String]) -> bo
         audience.iter().any(|one| one == client_id)
             && audience.iter().all(|one| one == client_id || trusted.contains(one))
     })
+}
+
+/// Whether a token says that it is from this issuer, letter by letter.
+pub(crate) fn is_from(claims: &Claims, issuer: &Issuer) -> bool {
+    text(claims, "iss") == Some(issuer.as_str())
+}
+
+/// That a token has not expired. Else: how long ago it has, if it says.
+pub(crate) fn not_expired(claims: &Claims, now: Timestamp, leeway: Duration) -> Result<(), Option<Duration>> {
+    match date(claims, "exp") {
+        Some(expiry) if now < expiry + leeway => Ok(()),
+        expiry => Err(expiry.map(|at| now.saturating_since(at))),
+    }
+}
+
+/// That a token was issued in the past, however long ago. Else: how far in the future, if it says.
+pub(crate) fn issued_before(
+    claims: &Claims,
+    now: Timestamp,
+    leeway: Duration,
+) -> Result<(), Option<Duration>> {
+    match date(claims, "iat") {
+        Some(issued) if issued <= now + leeway => Ok(()),
+        issued => Err(issued.map(|at| at.saturating_since(now))),
+    }
 }
 
 #[cfg(test)]

@@ -124,15 +124,13 @@ pub fn verify_signed_userinfo(
     let token = std::str::from_utf8(body).map_err(|_| JwsError::Malformed { what: "it is not text" })?;
     let jws = UnverifiedJws::parse(token.trim_ascii())?;
     let claims = jws.claims()?;
-    if claims::text(&claims, "iss") != Some(expect.issuer.as_str()) {
+    if !claims::is_from(&claims, expect.issuer) {
         return Err(UserInfoError::Issuer { expected: expect.issuer.clone() });
     }
     if !claims::audience(&claims).is_some_and(|audience| audience.iter().any(|one| one == expect.client_id)) {
         return Err(UserInfoError::Audience);
     }
-    if claims.contains_key("exp")
-        && claims::date(&claims, "exp").is_none_or(|at| expect.now >= at + expect.leeway)
-    {
+    if claims.contains_key("exp") && claims::not_expired(&claims, expect.now, expect.leeway).is_err() {
         return Err(UserInfoError::Expired);
     }
     jws.verify(keys, expect.algorithms)?;

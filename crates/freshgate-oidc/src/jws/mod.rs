@@ -213,6 +213,13 @@ impl Header {
         let media_type = self.media_type.as_deref()?.to_ascii_lowercase();
         Some(media_type.strip_prefix("application/").unwrap_or(&media_type).to_owned())
     }
+
+    /// The kind of token that it says it is, if that is another one than `own` (RFC 8725 section 3.11); fit for a log. Many
+    /// tokens write `JWT` or nothing, which is no kind.
+    pub(crate) fn another_kind_than(&self, own: &str) -> Option<String> {
+        let kind = self.media_type().filter(|kind| kind.contains("+jwt") && kind != own)?;
+        Some(one_line(&kind, 40))
+    }
 }
 
 fn malformed(what: &'static str) -> JwsError {

@@ -7,7 +7,6 @@ use crate::{
     discovery::Issuer,
     jwk::JwkSet,
     jws::{AllowedAlgorithms, JwsError, UnverifiedJws},
-    operator_text::one_line,
     secret::Secret,
     time::Timestamp,
 };
@@ -224,11 +223,9 @@ fn it_is_a_logout_token(
     _: &JwkSet,
     _: &LogoutTokenExpectations<'_>,
 ) -> Result<(), LogoutTokenError> {
-    match token.jws.header.media_type() {
-        Some(kind) if kind.contains("+jwt") && kind != "logout+jwt" => {
-            Err(LogoutTokenError::NotALogoutToken { media_type: one_line(&kind, 40) })
-        }
-        _ => Ok(()),
+    match token.jws.header.another_kind_than("logout+jwt") {
+        Some(media_type) => Err(LogoutTokenError::NotALogoutToken { media_type }),
+        None => Ok(()),
     }
 }
 
@@ -247,7 +244,7 @@ fn the_issuer_is_the_expected_one(
     _: &JwkSet,
     expect: &LogoutTokenExpectations<'_>,
 ) -> Result<(), LogoutTokenError> {
-    if claims::text(&token.claims, "iss") == Some(expect.issuer.as_str()) {
+    if claims::is_from(&token.claims, expect.issuer) {
         Ok(())
     } else {
         Err(LogoutTokenError::Issuer { expected: expect.issuer.clone() })
@@ -273,12 +270,8 @@ fn it_was_issued_in_the_past(
     _: &JwkSet,
     expect: &LogoutTokenExpectations<'_>,
 ) -> Result<(), LogoutTokenError> {
-    match claims::date(&token.claims, "iat") {
-        Some(issued) if issued <= expect.now + expect.leeway => Ok(()),
-        issued => {
-            Err(LogoutTokenError::IssuedInFuture { ahead: issued.map(|at| at.saturating_since(expect.now)) })
-        }
-    }
+    claims::issued_before(&token.claims, expect.now, expect.leeway)
+        .map_err(|ahead| LogoutTokenError::IssuedInFuture { ahead })
 }
 
 /// Step 4.
@@ -287,10 +280,8 @@ fn it_has_not_expired(
     _: &JwkSet,
     expect: &LogoutTokenExpectations<'_>,
 ) -> Result<(), LogoutTokenError> {
-    match claims::date(&token.claims, "exp") {
-        Some(expiry) if expect.now < expiry + expect.leeway => Ok(()),
-        expiry => Err(LogoutTokenError::Expired { ago: expiry.map(|at| expect.now.saturating_since(at)) }),
-    }
+    claims::not_expired(&token.claims, expect.now, expect.leeway)
+        .map_err(|ago| LogoutTokenError::Expired { ago })
 }
 
 /// Step 5.
