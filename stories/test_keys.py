@@ -1,7 +1,11 @@
 """`freshgate keys`: the key that seals is changed while somebody works, who notices nothing."""
 
+import shutil
+import subprocess
+
 import pytest
 
+from harness.gate import FRESHGATE, environment
 from harness.stage import Stage
 
 pytestmark = pytest.mark.providers("oidc-provider")
@@ -25,6 +29,32 @@ def test_a_rotation_while_somebody_is_signed_in(stage: Stage) -> None:
     stage.gate.stop()
     stage.start_gate()
     stage.tab().open().is_signed_in()
+
+
+def test_a_rotation_at_a_terminal(stage: Stage) -> None:
+    tab = stage.set_up().tab().open().is_signed_out().sign_in()
+    new = stage.operator("keys", "new").split()[0]
+
+    # It makes a terminal of its own for what it runs.
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("there is no script(1)")
+    rotate = f"{FRESHGATE} keys rotate --store {stage.store}"
+    done = subprocess.run(
+        [script, "--quiet", "--return", "--command", rotate, "/dev/null"],
+        cwd=stage.project.folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    # One line tells what it is about, and goes before anything else is said.
+    _, _, told = done.stdout.decode().partition(f"{new} seals from now on.")
+    assert "\r\x1b[Krunning gates take the key up\r\x1b[K" in told
+    assert f"\r\x1b[K1 session was sealed anew with {new}." in told
+    assert tab.refresh().startswith("new token")
 
 
 def test_a_new_cookie_secret_while_somebody_is_signed_in(stage: Stage) -> None:

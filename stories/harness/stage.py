@@ -74,21 +74,21 @@ class Stage:
         """Starts the gate (again): the same project, the same port, the same store."""
         log = self.logs / f"gate-{len(self._gates) + 1}.log"
         (self.folder / "store").mkdir(exist_ok=True)
-        self.gate = Gate.start(self.project, log, "--store", self._store, *arguments)
+        self.gate = Gate.start(self.project, log, "--store", self.store, *arguments)
         self._gates.append(self.gate)
         return self.gate
 
     def start_neighbour(self) -> Gate:
         """Starts a second gate beside the first: the same folder and the same store, another port."""
         log = self.logs / f"gate-{len(self._gates) + 1}.log"
-        neighbour = Gate.start(self.project.neighbour(), log, "--store", self._store)
+        neighbour = Gate.start(self.project.neighbour(), log, "--store", self.store)
         self._gates.append(neighbour)
         return neighbour
 
     def operator(self, *arguments: str) -> str:
         """What an operator's command says of the gate's sessions, such as `freshgate sessions list`."""
         done = subprocess.run(
-            [FRESHGATE, *arguments, "--store", self._store],
+            [FRESHGATE, *arguments, "--store", self.store],
             cwd=self.project.folder,
             env=environment(),
             capture_output=True,
@@ -109,7 +109,8 @@ class Stage:
         return made
 
     @property
-    def _store(self) -> str:
+    def store(self) -> str:
+        """Where the gate keeps its sessions."""
         return f"sqlite:{self.folder / 'store' / 'sessions.db'}"
 
     def tab(self, profile: BrowserContext | None = None) -> Tab:
