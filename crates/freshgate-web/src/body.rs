@@ -34,6 +34,11 @@ impl<B> GateBody<B> {
         Self { source: Source::Ours { body: Full::new(bytes) } }
     }
 
+    /// What the server around the gate answers itself, where no gate is asked.
+    pub fn of_server(bytes: Bytes) -> Self {
+        Self::ours(bytes)
+    }
+
     pub(crate) fn inner(body: B) -> Self {
         Self { source: Source::Inner { body } }
     }

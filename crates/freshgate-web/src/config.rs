@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use freshgate::Secret;
-use url::{Position, Url};
+use url::{Host, Position, Url};
 
 use crate::{
     access::{Access, AccessRule, AmbiguousPath, Permit},
@@ -54,6 +54,9 @@ pub struct GateConfig {
     pub documents: Vec<(String, Bytes)>,
     /// Further origins whose pages are this app's own and may open WebSockets.
     pub other_origins: Vec<Url>,
+    /// Where a session's cookie is for several hosts, each with a gate of its own on the same engine, so that one login is for
+    /// all of them. `None`: it is for this host alone.
+    pub shared_login: Option<SharedLogin>,
     /// The key of Streamlit's signed provider names (its `cookie_secret`), if they are to be understood.
     pub provider_token_key: Option<Secret>,
 }
@@ -78,9 +81,25 @@ impl GateConfig {
             start: "/".to_owned(),
             documents: Vec::new(),
             other_origins: Vec::new(),
+            shared_login: None,
             provider_token_key: None,
         }
     }
+}
+
+/// One login for several hosts: the session's cookie has a `Domain`, and whoever signs in does so at one of them, whose
+/// callback alone the providers know.
+///
+/// Each host keeps an origin of its own: a page of one cannot post to another's routes, nor open its WebSockets.
+#[derive(Clone, Debug)]
+pub struct SharedLogin {
+    /// The domain that all of the hosts are, or are under, such as `apps.example`. Whoever is a host under it gets the cookie,
+    /// and can set one of this name.
+    pub cookie_domain: String,
+    /// The origin at which users sign in.
+    pub login_origin: Url,
+    /// The origins of all hosts, this one's and that of the login among them. A login leads back to any of them.
+    pub origins: Vec<Url>,
 }
 
 /// Why a gate cannot be set up.
@@ -92,6 +111,14 @@ pub enum GateConfigError {
     /// It must be empty, or start with "/" and not end with one, in plain ASCII without query.
     #[error("{0:?} is not a path as browsers send it")]
     NotAPath(String),
+    /// Browsers keep no cookie for a domain that the host is not under.
+    #[error("{origin} is not under the domain {domain:?} of the session's cookie")]
+    NotUnderTheDomain {
+        /// One of the origins that share the cookie.
+        origin: Url,
+        /// The cookie's.
+        domain: String,
+    },
     /// The app would lose a path, or we would.
     #[error("the callback path {0:?} is taken by another route of the gate")]
     CallbackPathTaken(String),
@@ -121,6 +148,10 @@ pub(crate) struct Site {
     pub(crate) provider_token_key: Option<Secret>,
     /// Where the provider sends the browser back to, after a login and after a logout.
     pub(crate) redirect_uri: Url,
+    /// The origin at which users sign in, if that is another.
+    pub(crate) login_origin: Option<Url>,
+    /// The other origins to which a login here may lead.
+    pub(crate) sister_origins: Vec<Url>,
     base_path: String,
     callback_path: String,
     public_paths: Vec<String>,
@@ -174,10 +205,22 @@ impl Site {
             &public_origin,
             &base_path,
         )?;
-        let mut redirect_uri = public_origin.clone();
+        let is_other = |origin: &Url| origin.origin() != public_origin.origin();
+        let (cookie_domain, login_origin, sister_origins) = match config.shared_login {
+            Some(shared) => {
+                shared.check(&public_origin)?;
+                let sisters = shared.origins.into_iter().filter(is_other).collect();
+                (Some(shared.cookie_domain), Some(shared.login_origin).filter(is_other), sisters)
+            }
+            None => (None, None, Vec::new()),
+        };
+        let mut redirect_uri = login_origin.as_ref().unwrap_or(&public_origin).clone();
         redirect_uri.set_path(&callback_path);
         let site = Self {
-            cookies: Cookies::new(public_origin.scheme() == "https").keeping_flows(config.logins_in_flight),
+            cookies: Cookies::new(public_origin.scheme() == "https", cookie_domain)
+                .keeping_flows(config.logins_in_flight),
+            login_origin,
+            sister_origins,
             origins: Origins::new(public_origin, &config.other_origins),
             default_provider,
             require_login: config.require_login,
@@ -275,6 +318,29 @@ impl Site {
     }
 }
 
+impl SharedLogin {
+    /// Whether browsers keep a cookie of this domain for each of the origins, and this one is one of them.
+    fn check(&self, public_origin: &Url) -> Result<(), GateConfigError> {
+        for origin in [public_origin, &self.login_origin].into_iter().chain(&self.origins) {
+            if !is_origin(origin) || origin.scheme() != public_origin.scheme() {
+                return Err(GateConfigError::NotAnOrigin(origin.clone()));
+            }
+            if !is_under(origin, &self.cookie_domain) {
+                let domain = self.cookie_domain.clone();
+                return Err(GateConfigError::NotUnderTheDomain { origin: origin.clone(), domain });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a host is this domain, or under it (RFC 6265 section 5.1.3). Addresses are under no domain.
+fn is_under(origin: &Url, domain: &str) -> bool {
+    let Some(Host::Domain(host)) = origin.host() else { return false };
+    !domain.is_empty()
+        && host.strip_suffix(domain).is_some_and(|above| above.is_empty() || above.ends_with('.'))
+}
+
 fn is_origin(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
         && url.has_host()
@@ -329,6 +395,33 @@ mod tests {
         }
         let bad = Site::new(GateConfig { mounts: vec!["/reports/".into()], ..config() }).unwrap_err();
         assert_eq!(bad, GateConfigError::NotAPath("/reports/".into()));
+    }
+
+    #[test]
+    fn who_signs_in_elsewhere_comes_back_there() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let shared = |domain: &str, login: &str| SharedLogin {
+            cookie_domain: domain.into(),
+            login_origin: url(login),
+            origins: vec![url("https://app.example"), url("https://wiki.app.example")],
+        };
+        let of = |shared| Site::new(GateConfig { shared_login: Some(shared), ..config() });
+        let site = of(shared("app.example", "https://app.example")).unwrap();
+        assert_eq!((site.login_origin, site.sister_origins.len()), (None, 1));
+        let site = of(shared("app.example", "https://wiki.app.example")).unwrap();
+        assert_eq!(site.redirect_uri.as_str(), "https://wiki.app.example/oauth2callback");
+        for (domain, login) in [
+            ("wiki.app.example", "https://wiki.app.example"),
+            ("p.example", "https://app.example"),
+            (".example", "https://app.example"),
+            ("", "https://app.example"),
+            ("app.example", "https://login.example"),
+        ] {
+            let error = of(shared(domain, login)).unwrap_err();
+            assert!(matches!(error, GateConfigError::NotUnderTheDomain { .. }), "{domain} {error}");
+        }
+        let error = of(shared("app.example", "http://app.example")).unwrap_err();
+        assert!(matches!(error, GateConfigError::NotAnOrigin(_)), "{error}");
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! | `freshgate-logout` | the `state` of a logout at the provider | 10 minutes |
 //!
 //! Over https each has the prefix `__Host-`: a browser then takes it from this host alone, over https, for all paths
-//! (RFC 6265bis section 4.1.3.2), so neither a sibling domain nor a page in the clear can plant one.
+//! (RFC 6265bis section 4.1.3.2), so neither a sibling domain nor a page in the clear can plant one. A session, and a logout,
+//! that are for several hosts have `__Secure-` instead, and a `Domain`: a browser takes them over https alone, but from each
+//! host under the domain.
 //!
 //! We never clear the session cookie of a browser that did not ask to sign out. An answer that finds its session over
 //! may arrive after another tab has signed in again, and would throw the new session away.
@@ -45,35 +47,26 @@ pub(crate) enum Offered {
 }
 
 /// The names of our cookies, and how they are set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cookies {
     session: &'static str,
     flow_prefix: &'static str,
     logout: &'static str,
     secure: bool,
+    /// The domain whose hosts share the session, and where they sign out.
+    domain: Option<String>,
     flows_kept: usize,
 }
 
 impl Cookies {
-    pub(crate) fn new(secure: bool) -> Self {
-        let flows_kept = FLOWS_KEPT;
-        if secure {
-            Self {
-                session: "__Host-freshgate",
-                flow_prefix: "__Host-freshgate-login-",
-                logout: "__Host-freshgate-logout",
-                secure,
-                flows_kept,
-            }
-        } else {
-            Self {
-                session: "freshgate",
-                flow_prefix: "freshgate-login-",
-                logout: "freshgate-logout",
-                secure,
-                flows_kept,
-            }
-        }
+    pub(crate) fn new(secure: bool, domain: Option<String>) -> Self {
+        let (session, logout) = match (secure, &domain) {
+            (true, None) => ("__Host-freshgate", "__Host-freshgate-logout"),
+            (true, Some(_)) => ("__Secure-freshgate", "__Secure-freshgate-logout"),
+            (false, _) => ("freshgate", "freshgate-logout"),
+        };
+        let flow_prefix = if secure { "__Host-freshgate-login-" } else { "freshgate-login-" };
+        Self { session, flow_prefix, logout, secure, domain, flows_kept: FLOWS_KEPT }
     }
 
     /// The same, keeping this many logins under way in one browser.
@@ -102,28 +95,32 @@ impl Cookies {
         }
     }
 
-    /// The `state` of a logout under way at the provider.
-    pub(crate) fn logout_state<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
-        match only(headers, self.logout.as_bytes()) {
-            Only::One(value) => std::str::from_utf8(value).ok(),
-            Only::None | Only::Several => None,
-        }
+    /// The `state` of a logout under way at the provider, and what is to be known besides when it is over.
+    pub(crate) fn logout_state<'a>(&self, headers: &'a HeaderMap) -> Option<(&'a str, Option<&'a str>)> {
+        let value = match only(headers, self.logout.as_bytes()) {
+            Only::One(value) => std::str::from_utf8(value).ok()?,
+            Only::None | Only::Several => return None,
+        };
+        Some(value.split_once('.').map_or((value, None), |(state, then)| (state, Some(then))))
     }
 
     pub(crate) fn set_session(&self, id: &SessionId, lifetime: Duration) -> Option<HeaderValue> {
-        self.set(self.session, id.as_secret().expose(), lifetime.min(COOKIE_LIFETIME))
+        let lifetime = lifetime.min(COOKIE_LIFETIME);
+        self.set(self.session, id.as_secret().expose(), lifetime, self.domain.as_deref())
     }
 
     pub(crate) fn clear_session(&self) -> Option<HeaderValue> {
-        self.clear(self.session)
+        self.set(self.session, "", Duration::ZERO, self.domain.as_deref())
     }
 
-    pub(crate) fn set_logout_state(&self, state: &str) -> Option<HeaderValue> {
-        self.set(self.logout, state, FLOW_LIFETIME)
+    /// Keeps the `state`, which has no dot in it, and what is to be known when the browser comes back.
+    pub(crate) fn set_logout_state(&self, state: &str, then: Option<&str>) -> Option<HeaderValue> {
+        let value = then.map_or_else(|| state.to_owned(), |then| format!("{state}.{then}"));
+        self.set(self.logout, &value, FLOW_LIFETIME, self.domain.as_deref())
     }
 
     pub(crate) fn clear_logout_state(&self) -> Option<HeaderValue> {
-        self.clear(self.logout)
+        self.set(self.logout, "", Duration::ZERO, self.domain.as_deref())
     }
 
     /// Sets the cookie of a login that starts now. `None` if no browser would keep it.
@@ -133,11 +130,11 @@ impl Cookies {
     pub(crate) fn set_flow(&self, flow: &str, sealed: &str, now: Timestamp) -> Option<HeaderValue> {
         let name = format!("{}{flow}", self.flow_prefix);
         let value = format!("{}.{sealed}", unix_seconds(now));
-        (name.len() + value.len() <= COOKIE_BYTES).then(|| self.set(&name, &value, FLOW_LIFETIME))?
+        (name.len() + value.len() <= COOKIE_BYTES).then(|| self.set(&name, &value, FLOW_LIFETIME, None))?
     }
 
     pub(crate) fn clear_flow(&self, flow: &str) -> Option<HeaderValue> {
-        self.clear(&format!("{}{flow}", self.flow_prefix))
+        self.set(&format!("{}{flow}", self.flow_prefix), "", Duration::ZERO, None)
     }
 
     /// Clears what must go before one more login starts whose cookie takes `room` bytes: what is over, then the oldest.
@@ -190,14 +187,12 @@ impl Cookies {
         pairs(headers).filter_map(flow).collect()
     }
 
-    fn clear(&self, name: &str) -> Option<HeaderValue> {
-        self.set(name, "", Duration::ZERO)
-    }
-
-    fn set(&self, name: &str, value: &str, lifetime: Duration) -> Option<HeaderValue> {
+    fn set(&self, name: &str, value: &str, lifetime: Duration, domain: Option<&str>) -> Option<HeaderValue> {
         let secure = if self.secure { "; Secure" } else { "" };
+        let domain = domain.map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+        let lifetime = lifetime.as_secs();
         let cookie =
-            format!("{name}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}", lifetime.as_secs());
+            format!("{name}={value}; Path=/{domain}; Max-Age={lifetime}; HttpOnly; SameSite=Lax{secure}");
         let mut cookie = HeaderValue::try_from(cookie).ok()?;
         cookie.set_sensitive(true);
         Some(cookie)
@@ -230,7 +225,8 @@ fn without_ours(value: &HeaderValue) -> Option<HeaderValue> {
 }
 
 fn is_ours(name: &[u8]) -> bool {
-    let name = name.strip_prefix(b"__Host-").unwrap_or(name);
+    let name =
+        [&b"__Host-"[..], b"__Secure-"].iter().find_map(|prefix| name.strip_prefix(*prefix)).unwrap_or(name);
     matches!(name.strip_prefix(b"freshgate"), Some([] | [b'-', ..]))
 }
 
@@ -341,7 +337,7 @@ mod tests {
         ];
         for (cookies, expected) in table {
             let lines: Vec<&[u8]> = cookies.iter().map(String::as_bytes).collect();
-            let offered = match Cookies::new(true).session(&headers(&lines)) {
+            let offered = match Cookies::new(true, None).session(&headers(&lines)) {
                 Offered::Nothing => Nothing,
                 Offered::WellFormed(id) => Id(if id.as_secret().expose() == ID { ID } else { OTHER_ID }),
                 Offered::Malformed => Malformed,
@@ -354,10 +350,10 @@ mod tests {
     #[test]
     fn the_plain_name_counts_on_plain_http_only() {
         let plain = headers(&[format!("freshgate={ID}").as_bytes()]);
-        assert!(matches!(Cookies::new(false).session(&plain), Offered::WellFormed(_)));
-        assert!(matches!(Cookies::new(true).session(&plain), Offered::Nothing));
+        assert!(matches!(Cookies::new(false, None).session(&plain), Offered::WellFormed(_)));
+        assert!(matches!(Cookies::new(true, None).session(&plain), Offered::Nothing));
         let prefixed = headers(&[format!("__Host-freshgate={ID}").as_bytes()]);
-        assert!(matches!(Cookies::new(false).session(&prefixed), Offered::Nothing));
+        assert!(matches!(Cookies::new(false, None).session(&prefixed), Offered::Nothing));
     }
 
     #[test]
@@ -394,7 +390,7 @@ mod tests {
         let id = SessionId::parse(ID).unwrap();
         let day = Duration::from_secs(24 * 3600);
         let text = |cookie: Option<HeaderValue>| cookie.unwrap().to_str().unwrap().to_owned();
-        let (https, http) = (Cookies::new(true), Cookies::new(false));
+        let (https, http) = (Cookies::new(true, None), Cookies::new(false, None));
         assert_eq!(
             text(https.set_session(&id, day)),
             format!("__Host-freshgate={ID}; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax; Secure")
@@ -412,7 +408,7 @@ mod tests {
             "freshgate-login-FLOW=1000.SEALED; Path=/; Max-Age=600; HttpOnly; SameSite=Lax"
         );
         assert_eq!(
-            text(https.set_logout_state("STATE")),
+            text(https.set_logout_state("STATE", None)),
             "__Host-freshgate-logout=STATE; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
         );
         assert!(https.set_session(&id, day).unwrap().is_sensitive());
@@ -421,14 +417,46 @@ mod tests {
     #[test]
     fn a_flow_that_no_browser_would_keep_is_not_set() {
         let now = Timestamp::from_unix_seconds(1_000);
-        let cookies = Cookies::new(true);
+        let cookies = Cookies::new(true, None);
         assert!(cookies.set_flow("F", &"s".repeat(COOKIE_BYTES), now).is_none());
         assert!(cookies.set_flow("F", "a\r\nSet-Cookie: b", now).is_none());
     }
 
     #[test]
+    fn a_session_for_several_hosts_has_a_domain_and_a_login_under_way_has_none() {
+        let (https, http) = (
+            Cookies::new(true, Some("apps.example".into())),
+            Cookies::new(false, Some("apps.localhost".into())),
+        );
+        let text = |cookie: Option<HeaderValue>| cookie.unwrap().to_str().unwrap().to_owned();
+        let id = SessionId::parse(ID).unwrap();
+        assert_eq!(
+            text(https.set_session(&id, Duration::from_secs(60))),
+            format!(
+                "__Secure-freshgate={ID}; Path=/; Domain=apps.example; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+            )
+        );
+        assert_eq!(
+            text(http.clear_session()),
+            "freshgate=; Path=/; Domain=apps.localhost; Max-Age=0; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(
+            text(https.set_logout_state("STATE", Some("!https://wiki.apps.example/"))),
+            "__Secure-freshgate-logout=STATE.!https://wiki.apps.example/; Path=/; Domain=apps.example; Max-Age=600; \
+             HttpOnly; SameSite=Lax; Secure"
+        );
+        let flow = text(https.set_flow("F", "sealed", Timestamp::from_unix_seconds(1)));
+        assert!(flow.starts_with("__Host-freshgate-login-F=") && !flow.contains("Domain"), "{flow}");
+        // What was for one host alone is no session any more.
+        let before = headers(&[format!("__Host-freshgate={ID}").as_bytes()]);
+        assert!(matches!(https.session(&before), Offered::Nothing));
+        let back = headers(&[b"__Secure-freshgate-logout=STATE.!https://wiki.apps.example/"]);
+        assert_eq!(https.logout_state(&back), Some(("STATE", Some("!https://wiki.apps.example/"))));
+    }
+
+    #[test]
     fn finds_the_flow_of_a_state() {
-        let cookies = Cookies::new(true);
+        let cookies = Cookies::new(true, None);
         let offered =
             headers(&[b"__Host-freshgate-login-A=1000.v4.sealed; __Host-freshgate-login-B=nonsense"]);
         assert_eq!(cookies.flow(&offered, "A"), Some("v4.sealed"));
@@ -444,7 +472,7 @@ mod tests {
         let offered =
             headers(&[b"freshgate-login-a=9990.x; freshgate-login-b=9980.x; freshgate-login-c=9970.x"]);
         let cleared =
-            |kept| Cookies::new(false).keeping_flows(kept).clear_surplus_flows(&offered, 10, now).len();
+            |kept| Cookies::new(false, None).keeping_flows(kept).clear_surplus_flows(&offered, 10, now).len();
         assert_eq!((cleared(4), cleared(2)), (0, 2), "one place is for the login that is about to start");
     }
 
@@ -488,7 +516,7 @@ mod tests {
                 vec![],
             ),
         ];
-        let cookies = Cookies::new(false);
+        let cookies = Cookies::new(false, None);
         for (what, flows, expected) in table {
             let offered = headers(&[flows.join("; ").as_bytes()]);
             let cleared = cookies.clear_surplus_flows(&offered, 500, now);
@@ -512,7 +540,8 @@ mod tests {
             let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
             let mut headers = headers(&lines);
             let now = Timestamp::from_unix_seconds(1_000_000);
-            for cookies in [Cookies::new(true), Cookies::new(false)] {
+            let shared = Cookies::new(true, Some("apps.example".into()));
+            for cookies in [Cookies::new(true, None), Cookies::new(false, None), shared] {
                 cookies.session(&headers);
                 cookies.flow(&headers, "A");
                 cookies.logout_state(&headers);
@@ -534,7 +563,7 @@ mod tests {
     fn line() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
         use proptest::prelude::*;
         let piece = prop_oneof![
-            "(__Host-)?freshgate(-login-A|-logout)?( ?= ?[0-9]{0,12}\\.?[A-Za-z0-9_-]{0,50})?"
+            "(__Host-|__Secure-)?freshgate(-login-A|-logout)?( ?= ?[0-9]{0,12}\\.?[A-Za-z0-9_-]{0,50})?"
                 .prop_map(String::into_bytes),
             "[;= \t\"]{1,3}".prop_map(String::into_bytes),
             proptest::collection::vec(prop_oneof![0x20_u8..0x7f, 0x80_u8..=0xff, Just(b'\t')], 0..12),

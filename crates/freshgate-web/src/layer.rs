@@ -42,7 +42,13 @@ pub struct GateLayer {
 impl GateLayer {
     /// Sets a gate up. Fails if the configuration contradicts itself.
     pub fn new(engine: Engine, config: GateConfig) -> Result<Self, GateConfigError> {
-        let rates = Rates::new(config.rate_limits);
+        let rates = Arc::new(Rates::new(config.rate_limits));
+        Ok(Self { routes: Arc::new(Routes { engine, site: Site::new(config)?, rates }) })
+    }
+
+    /// A gate for another host on the same engine. What a client asked of one counts for both: the limits are this one's.
+    pub fn for_another_host(&self, config: GateConfig) -> Result<Self, GateConfigError> {
+        let (engine, rates) = (self.routes.engine.clone(), Arc::clone(&self.routes.rates));
         Ok(Self { routes: Arc::new(Routes { engine, site: Site::new(config)?, rates }) })
     }
 }

@@ -59,7 +59,7 @@ pub use app::{AppGate, AppGateBuilder, AppGateError, AppLayer, AppService, Ended
 pub use app::{Role, UserWith};
 pub use arrival::{Arrival, ClientNetwork};
 pub use body::GateBody;
-pub use config::{GateConfig, GateConfigError};
+pub use config::{GateConfig, GateConfigError, SharedLogin};
 pub use failure::{Failure, Fault};
 pub use forward_auth::{ForwardAuth, ToldBy};
 pub use layer::{Gate, GateLayer};

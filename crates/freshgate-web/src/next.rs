@@ -3,12 +3,16 @@
 use percent_encoding::percent_decode_str;
 use url::{Position, Url};
 
-use crate::{config::Site, route::Route};
+use crate::{
+    config::Site,
+    route::{Ours, Route},
+};
 
 /// The longest path and query that is kept: it travels in a cookie, of which browsers keep 4096 bytes.
 const LONGEST: usize = 1536;
 
-/// A path of this app, with its query: safe to send a browser to.
+/// A path of this app, with its query, or the whole address of one at another host that shares the login: safe to send a
+/// browser to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Next(String);
 
@@ -32,12 +36,27 @@ impl Site {
     /// Takes where a request asks to go next. `None` for whatever leaves this app, or might in some browser, or is a
     /// route of ours: who signs in must not be signed out by it.
     pub(crate) fn next(&self, text: &str) -> Option<Next> {
-        if text.len() > LONGEST || !is_local(text) {
+        if text.len() > LONGEST {
             return None;
+        }
+        if !is_local(text) {
+            return self.next_at_sister(text);
         }
         // The way a browser reads it: dots are resolved, what needs it is percent-encoded.
         let url = self.origins.public().join(text).ok()?;
         self.next_url(&url)
+    }
+
+    /// A page at another host that shares the login, as a whole address. It was written by that host's gate: any other way
+    /// to write it is somebody else's.
+    fn next_at_sister(&self, text: &str) -> Option<Next> {
+        let url = Url::parse(text).ok().filter(|url| &url[..Position::AfterQuery] == text)?;
+        let is_sister = self.sister_origins.iter().any(|sister| sister.origin() == url.origin());
+        let bare = url.username().is_empty() && url.password().is_none();
+        // At what paths its apps look for its routes is not known here: nowhere is one safe to be sent to.
+        let path = url.path();
+        let ours = path.match_indices('/').any(|(at, _)| Ours::of_path(&path[at..]).is_some());
+        (is_sister && bare && !ours && self.next_url(&url).is_some()).then(|| Next(text.to_owned()))
     }
 
     /// The same for a whole URL, such as a `Referer`, whose origin the caller has checked.
@@ -72,7 +91,7 @@ fn is_local_when_decoded(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::GateConfig;
+    use crate::config::{GateConfig, SharedLogin};
 
     fn site(base_path: &str) -> Site {
         let public_origin = Url::parse("https://app.example").unwrap();
@@ -149,6 +168,54 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(site("").next(text).as_ref().map(Next::as_str), *expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn leads_to_hosts_that_share_the_login_and_to_no_other() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let shared = SharedLogin {
+            cookie_domain: "apps.example".into(),
+            login_origin: url("https://apps.example"),
+            origins: vec![url("https://apps.example"), url("https://wiki.apps.example")],
+        };
+        let site = Site::new(GateConfig {
+            shared_login: Some(shared),
+            ..GateConfig::new(url("https://apps.example"))
+        })
+        .unwrap();
+        for (text, expected) in [
+            ("/page", true),
+            ("https://wiki.apps.example/", true),
+            ("https://wiki.apps.example/page?next=https://evil.example/", true),
+            ("https://wiki.apps.example/wiki/authentic", true),
+            // Not as our gate writes it.
+            ("https://wiki.apps.example", false),
+            ("https://wiki.apps.example:443/", false),
+            ("https://WIKI.apps.example/", false),
+            ("https:/wiki.apps.example/", false),
+            (" https://wiki.apps.example/", false),
+            ("https://wiki.apps.example/a/../b", false),
+            ("https://wiki.apps.example/#x", false),
+            ("https://wiki.apps.example\\@evil.example/", false),
+            // Not one of the hosts.
+            ("https://apps.example/", false),
+            ("http://wiki.apps.example/", false),
+            ("https://wiki.apps.example:444/", false),
+            ("https://other.apps.example/", false),
+            ("https://wiki.apps.example.evil.example/", false),
+            ("https://wiki.apps.example@evil.example/", false),
+            ("https://evil.example@wiki.apps.example/", false),
+            ("https://evil.example/https://wiki.apps.example/", false),
+            ("//wiki.apps.example/", false),
+            // What leads elsewhere on a host leads elsewhere on that one.
+            ("https://wiki.apps.example//evil.example", false),
+            ("https://wiki.apps.example/%2fevil.example", false),
+            ("https://wiki.apps.example/auth/logout", false),
+            ("https://wiki.apps.example/reports/auth/logout?x", false),
+            ("https://wiki.apps.example/oauth2callback?code=x", false),
+        ] {
+            assert_eq!(site.next(text).as_ref().map(Next::as_str), expected.then_some(text), "{text}");
         }
     }
 

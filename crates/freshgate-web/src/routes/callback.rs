@@ -9,7 +9,7 @@ use freshgate_oidc::CallbackParameters;
 use http::request::Parts;
 use url::form_urlencoded;
 
-use super::{Routes, Session};
+use super::{Routes, Session, logout::SignedOutElsewhere};
 use crate::{
     failure::{Failure, WayOn},
     respond::{Answer, redirect, with_cookies},
@@ -22,7 +22,7 @@ impl Routes {
             return self.return_from_logout(query, request);
         }
         let callback = CallbackParameters::parse(query).map_err(Failure::bad_request)?;
-        let cookies = self.site.cookies;
+        let cookies = &self.site.cookies;
         let flow = FlowId::of_state(callback.state()).to_string();
         let sealed_flow = cookies.flow(&request.headers, &flow);
         // A flow is for one callback, however that ends.
@@ -67,16 +67,24 @@ impl Routes {
 
     /// The browser comes back from the provider's logout (OpenID Connect RP-Initiated Logout 1.0, section 3).
     fn return_from_logout(&self, query: &str, request: &Parts) -> Result<Answer, Failure> {
-        let cookies = self.site.cookies;
-        let Some(expected) = cookies.logout_state(&request.headers).map(Secret::new) else {
+        let cookies = &self.site.cookies;
+        let Some((expected, elsewhere)) = cookies.logout_state(&request.headers) else {
             // Nothing under way that could be confirmed: the back button, or a provider that came by itself.
             return Ok(redirect(&self.site.start()));
         };
+        let expected = Secret::new(expected);
         let cleared = cookies.clear_logout_state();
         let mut states = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "state");
         match (states.next(), states.next()) {
             (Some((_, state)), None) if Secret::new(&*state) == expected => {
-                Ok(with_cookies(self.signed_out(), cleared))
+                let elsewhere = elsewhere.map(SignedOutElsewhere::of_text);
+                // Another host under the domain can set the cookie: it leads to our hosts alone.
+                let there = elsewhere.as_ref().and_then(|there| Some((self.site.next(&there.start)?, there)));
+                let answer = match there {
+                    Some((start, there)) => self.signed_out_to(start.as_str(), there.needs_login),
+                    None => self.signed_out(),
+                };
+                Ok(with_cookies(answer, cleared))
             }
             _ => Err(Failure::logout_unconfirmed().setting(cleared)),
         }

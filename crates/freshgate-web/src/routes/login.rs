@@ -85,8 +85,14 @@ impl Routes {
     pub(super) async fn login(&self, request: &Parts) -> Result<Answer, Failure> {
         let query = Query::parse(request.uri.query().unwrap_or_default()).map_err(Failure::bad_request)?;
         let next = self.wanted_next(&query, request);
+        if let Some(login_origin) = &self.site.login_origin {
+            // The callback arrives there, and the flow's cookie is for that host alone.
+            let next = next.unwrap_or_else(|| self.site.next_start_of(request.uri.path()));
+            let next = self.site.origins.public().join(next.as_str()).ok();
+            return Ok(self.move_to(login_origin, &query, next.as_ref().map(Url::as_str)));
+        }
         if !query.moved && !self.site.origins.is_public(request) {
-            return Ok(self.move_to_public_host(&query, next.as_ref()));
+            return Ok(self.move_to(self.site.origins.public(), &query, next.as_ref().map(Next::as_str)));
         }
         if matches!(self.session(request).await?, Session::Absent(Absence::Conflicting)) {
             // Signing in would change nothing: the browser would go on to send both.
@@ -123,7 +129,7 @@ impl Routes {
             .await
             .map_err(|error| Failure::from(error).offering_another_try(try_again))?;
 
-        let cookies = self.site.cookies;
+        let cookies = &self.site.cookies;
         let now = self.engine.clock().now();
         let flow = started.flow.to_string();
         let cookie = cookies
@@ -165,10 +171,10 @@ impl Routes {
     fn wanted_next(&self, query: &Query, request: &Parts) -> Option<Next> {
         match (&query.next, &query.target_link_uri) {
             (Some(next), _) => self.site.next(next),
-            (None, Some(target)) => Url::parse(target)
-                .ok()
-                .filter(|target| target.origin() == self.site.origins.public().origin())
-                .and_then(|target| self.site.next_url(&target)),
+            (None, Some(target)) => match Url::parse(target).ok()? {
+                url if url.origin() == self.site.origins.public().origin() => self.site.next_url(&url),
+                url => self.site.next(url.as_str()),
+            },
             (None, None) => match self.site.origins.referer(request) {
                 Referer::ThisSite(url) => self.site.next_url(&url),
                 Referer::None | Referer::Elsewhere => None,
@@ -177,10 +183,10 @@ impl Routes {
     }
 
     /// Sends a browser that came by another name of this host (127.0.0.1 for localhost), or over http where https is
-    /// public, to the public one: the callback
+    /// public, to the public one, and one that came to another host to that of the login: the callback
     /// arrives there, and the flow's cookie must be there when it does.
-    fn move_to_public_host(&self, query: &Query, next: Option<&Next>) -> Answer {
-        let mut url = self.site.origins.public().clone();
+    fn move_to(&self, origin: &Url, query: &Query, next: Option<&str>) -> Answer {
+        let mut url = origin.clone();
         url.set_path(&self.site.path_of(Ours::Login));
         let mut pairs = url.query_pairs_mut();
         if let Some(provider) = &query.provider {
@@ -190,7 +196,7 @@ impl Routes {
             pairs.append_pair("prepared", prepared);
         }
         if let Some(next) = next {
-            pairs.append_pair("next", next.as_str());
+            pairs.append_pair("next", next);
         }
         if query.switch_account {
             pairs.append_pair(SWITCH_ACCOUNT, "1");

@@ -15,6 +15,26 @@ use crate::{
     route::{Asked, Ours, is_top_level},
 };
 
+/// Who signed out at another host than the one that the provider leads back to, and where that starts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SignedOutElsewhere {
+    pub(super) start: String,
+    /// Whether the start leads to the login at once.
+    pub(super) needs_login: bool,
+}
+
+impl SignedOutElsewhere {
+    /// As it is kept in a cookie.
+    fn to_text(&self) -> String {
+        format!("{}{}", if self.needs_login { "!" } else { "" }, self.start)
+    }
+
+    pub(super) fn of_text(text: &str) -> Self {
+        let start = text.strip_prefix('!');
+        Self { start: start.unwrap_or(text).to_owned(), needs_login: start.is_some() }
+    }
+}
+
 impl Routes {
     pub(super) async fn logout(&self, request: &Parts) -> Result<Answer, Failure> {
         if request.method == Method::POST {
@@ -33,7 +53,7 @@ impl Routes {
     }
 
     async fn sign_out(&self, request: &Parts) -> Result<Answer, Failure> {
-        let cookies = self.site.cookies;
+        let cookies = &self.site.cookies;
         // Only what is open is ended: an end leaves a row in the store, and anyone can make up a cookie.
         let ended = match self.session(request).await? {
             Session::Open(session) => self.engine.end(session.key(), EndReason::Logout).await?,
@@ -45,7 +65,7 @@ impl Routes {
 
     /// Clears the session's cookie, and sends the browser on to the provider if that can sign the user out.
     pub(crate) async fn leave(&self, ended: Option<&OpenSession>, mut cleared: Vec<HeaderValue>) -> Answer {
-        let cookies = self.site.cookies;
+        let cookies = &self.site.cookies;
         cleared.extend(cookies.clear_session());
         let at_provider = match ended {
             Some(session) => self.engine.provider_logout(session, &self.site.redirect_uri).await,
@@ -53,11 +73,21 @@ impl Routes {
         };
         match at_provider {
             Some(logout) => {
-                cleared.extend(cookies.set_logout_state(logout.state.expose()));
+                cleared.extend(
+                    cookies.set_logout_state(logout.state.expose(), self.start_elsewhere().as_deref()),
+                );
                 with_cookies(redirect(logout.url.expose()), cleared)
             }
             None => with_cookies(self.signed_out(), cleared),
         }
+    }
+
+    /// Where the user comes to after the provider's logout, if it leads back to another host: that does not know this one's
+    /// start.
+    fn start_elsewhere(&self) -> Option<String> {
+        self.site.login_origin.as_ref()?;
+        let start = self.site.origins.public().join(&self.site.start()).ok()?;
+        Some(SignedOutElsewhere { start: start.into(), needs_login: self.site.start_needs_login() }.to_text())
     }
 
     fn ask_whether_to_sign_out(&self) -> Answer {

@@ -12,6 +12,8 @@ mod logout;
 mod refresh;
 mod user;
 
+use std::sync::Arc;
+
 use freshgate::{Engine, engine::Opened, session::OpenSession, store::StoreError};
 use http::{Method, StatusCode, request::Parts};
 use http_body::Body;
@@ -34,7 +36,7 @@ use crate::{
 pub(crate) struct Routes {
     pub(crate) engine: Engine,
     pub(crate) site: Site,
-    pub(crate) rates: Rates,
+    pub(crate) rates: Arc<Rates>,
 }
 
 /// Who a browser says it is, and what became of it.
@@ -122,16 +124,19 @@ impl Routes {
 
     /// Where a user lands who signed out: the app's start, unless that would sign in again at once.
     fn signed_out(&self) -> Answer {
-        if !self.site.start_needs_login() {
-            return redirect(&self.site.start());
+        self.signed_out_to(&self.site.start(), self.site.start_needs_login())
+    }
+
+    fn signed_out_to(&self, start: &str, needs_login: bool) -> Answer {
+        if !needs_login {
+            return redirect(start);
         }
-        let to = self.site.start();
         page(
             StatusCode::OK,
             &Page {
                 heading: "You are signed out",
                 message: "You can close this page now.",
-                action: Some(Action::Link { label: "Sign in again", to: &to }),
+                action: Some(Action::Link { label: "Sign in again", to: start }),
                 quote: None,
             },
         )
