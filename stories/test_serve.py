@@ -51,6 +51,36 @@ def test_two_streamlit_apps_share_one_login(serving: Serving) -> None:
     board.is_signed_out()
 
 
+def test_two_streamlit_apps_on_two_hosts_share_one_login(stage: Stage) -> None:
+    serving = Serving(stage.prepare(token_seconds=60, host="apps.localhost", channels=()))
+    try:
+        serving.cookie_domain = "apps.localhost"
+        serving.streamlit("/", host="reports.apps.localhost")
+        serving.streamlit("/", host="board.apps.localhost")
+        serving.start()
+        reports = serving.tab("/?quarter=2", "reports.apps.localhost").is_signed_out()
+        board = serving.tab("/", "board.apps.localhost").is_signed_out()
+
+        reports.sign_in("alice").shows("sub", "alice")
+        assert reports.page.url == f"{reports.address}/?quarter=2"
+        board.open("/").is_signed_in().shows("sub", "alice").shows("token", reports.text("token"))
+        assert board.refresh().startswith("new token")
+        reports.click("count").shows("clicks", 1).shows("token", board.text("token"))
+
+        # A script of one host asks the other to sign the user out.
+        asked = "fetch(to, {method: 'POST', mode: 'no-cors', credentials: 'include'})"
+        board.page.evaluate(f"to => {asked}", f"{reports.address}/auth/logout")
+        reports.click("count").shows("clicks", 2).is_signed_in()
+
+        board.log_out()
+        assert board.page.url == f"{board.address}/"
+        reports.is_signed_out()
+        unknown = board.page.goto(serving.address.replace("apps.", "other."))
+        assert unknown is not None and unknown.status == 421
+    finally:
+        serving.end()
+
+
 def sign_in(page: Page, serving: Serving, user: str) -> None:
     provider = serving.stage.provider
     page.wait_for_url(f"{provider.origin}/**", timeout=PATIENCE)

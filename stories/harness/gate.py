@@ -27,8 +27,16 @@ class Project:
     `channels` are those by which the provider tells the gate of logouts.
     """
 
-    def __init__(self, folder: Path, app: str, base_path: str = "", channels: Sequence[str] = ("back",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        app: str,
+        base_path: str = "",
+        channels: Sequence[str] = ("back",),
+        host: str = "localhost",
+    ) -> None:
         self.folder = folder
+        self.host = host
         self.channels = channels
         self.base_path = base_path
         self._listen_at(free_port())
@@ -44,7 +52,7 @@ class Project:
 
     def _listen_at(self, port: int) -> None:
         self.port = port
-        self.address = f"http://localhost:{port}{self.base_path}"
+        self.address = f"http://{self.host}:{port}{self.base_path}"
 
     def neighbour(self) -> "Project":
         """The same folder, for another gate beside the first."""

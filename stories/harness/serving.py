@@ -30,6 +30,7 @@ class Serving:
         self.api = f"http://127.0.0.1:{free_port()}"
         self._upstreams: list[Mapping[str, Any]] = []
         self._apps: list[Process] = []
+        self.cookie_domain: str | None = None
 
     @property
     def address(self) -> str:
@@ -37,13 +38,14 @@ class Serving:
 
     def streamlit(self, path: str, **settings: Any) -> None:
         """Starts a Streamlit app with the module, and adds it."""
-        port, folder = free_port(), self.folder / path.strip("/")
+        name = settings.get("host") or path.strip("/")
+        port, folder = free_port(), self.folder / name
         (folder / ".streamlit").mkdir(parents=True)
         shutil.copy(APPS / "session.py", folder)
         api = f'[api]\nurl = "{self.stage.provider.api_url}"\n'
         (folder / ".streamlit" / "secrets.toml").write_text(api)
         secret = folder / "secret"
-        secret.write_text(f"secret-of-the-app-at-{path.strip('/')}-0123456789")
+        secret.write_text(f"secret-of-the-app-at-{name}-0123456789")
         self.stage.remember(secret.read_text())
         command = [sys.executable, "-m", "freshgate", "session.py", "--server.headless=true"]
         command += [f"--server.port={port}", "--server.address=127.0.0.1", f"--server.baseUrlPath={path.strip('/')}"]
@@ -72,6 +74,7 @@ class Serving:
         """Writes freshgate.toml with the apps so far, and these tables."""
         tables = {"auth": self.stage.project.auth(self.stage.provider)} | settings
         parts = [f"session_api = {json.dumps(self.api)}\n"] if any("app" in one for one in self._upstreams) else []
+        parts += [f"cookie_domain = {json.dumps(self.cookie_domain)}\n"] if self.cookie_domain else []
         parts += [table(f"[{name}]", values) for name, values in tables.items()]
         parts += [table("[[upstream]]", one) for one in self._upstreams]
         path = self.folder / "freshgate.toml"
@@ -93,9 +96,11 @@ class Serving:
     def reload(self) -> None:
         self.gate.send(signal.SIGHUP)
 
-    def tab(self, path: str) -> Tab:
+    def tab(self, path: str, host: str | None = None) -> Tab:
         """A tab at an app, in the first profile."""
-        return self.stage.tab().open(path)
+        tab = self.stage.tab()
+        tab.address = tab.address.replace(self.stage.project.host, host or self.stage.project.host)
+        return tab.open(path)
 
     def end(self) -> None:
         for process in [*self._apps, *([self.gate] if hasattr(self, "gate") else [])]:

@@ -62,10 +62,11 @@ class Stage:
         token_seconds: float = 60.0,
         base_path: str = "",
         channels: Sequence[str] = ("back",),
+        host: str = "localhost",
         **auth: Any,
     ) -> "Stage":
         """The same without starting the gate."""
-        self.project = Project(self.folder / "project", app, base_path, channels)
+        self.project = Project(self.folder / "project", app, base_path, channels, host)
         self.provider = self._make_provider(self.project.client, self.logs / "provider.log", token_seconds)
         self.project.write_secrets(auth=self.project.auth(self.provider) | auth, api={"url": self.provider.api_url})
         return self
@@ -141,7 +142,7 @@ class Stage:
         """Keeps the cookies of this moment for the search at the end; those of the end are searched for anyway."""
         for profile in self._profiles:
             for cookie in profile.cookies(self.project.address):
-                if cookie["name"].startswith(("freshgate", "__Host-freshgate")):
+                if cookie["name"].startswith(("freshgate", "__Host-freshgate", "__Secure-freshgate")):
                     self._seen.add(cookie["value"])
 
     def remember(self, *secrets: str) -> None:

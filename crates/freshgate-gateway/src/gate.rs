@@ -1,19 +1,15 @@
 //! The one place where the parts are put together: store, engine, guard, reverse proxy, session API.
 
+mod front;
+#[cfg(test)]
+mod host_tests;
 #[cfg(test)]
 mod serve_tests;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    convert::Infallible,
-    future::Future,
-    io,
-    net::SocketAddr,
-    path::Path,
-    pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
-    task::{Context, Poll},
+    collections::HashMap, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc,
     time::Duration,
 };
 
@@ -26,27 +22,30 @@ use freshgate::{
     store::{MemoryStore, SqliteStore, Store, StoreError},
 };
 use freshgate_oidc::{AssertionKey, ClientCredential, MetadataError, Secret};
-use freshgate_web::{Gate, GateBody, GateConfig, GateLayer};
+use freshgate_web::{GateConfig, GateConfigError, GateLayer, SharedLogin};
 use futures_util::future::join_all;
-use http::{Request, Response, uri::Scheme};
-use hyper::body::Incoming;
+use http::uri::Scheme;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::{Layer, Service};
+use tower::Layer;
 use url::Url;
+
+use front::{Front, Hosts};
+
+pub use front::GuardedProxy;
 
 use crate::{
     config::{
-        Config, ConfiguredProvider, Framework, MORE_RESOURCES, StartupProblem, StoreLocation, Told, Upstream,
-        as_sent,
+        Config, ConfiguredProvider, Framework, Host, MORE_RESOURCES, StartupProblem, StoreLocation, Told,
+        Upstream, as_sent,
     },
     keys,
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::{SessionApi, UpstreamSecrets},
     upstream::{
-        Assertions, Entrant, HandOff, ProxyOptions, ResponseBody, ReverseProxy, StillOpen, Tunnels,
-        UpstreamOptions, close_sockets_of_ended_sessions,
+        Assertions, Entrant, HandOff, ProxyOptions, ReverseProxy, StillOpen, Tunnels, UpstreamOptions,
+        close_sockets_of_ended_sessions,
     },
 };
 
@@ -317,7 +316,7 @@ impl GateParts {
     ) -> Result<OpenGate, StartupProblem> {
         let Self { engine, config, upstreams, upstream_secrets, operator } = self;
         let tunnels = Tunnels::of(engine.clone());
-        let front = Front::new(guarded_proxy(&engine, &tunnels, &config, &upstreams)?);
+        let front = Front::new(hosts(&engine, &tunnels, &config, &upstreams)?);
         let service = front.clone();
         let (proxies, tls) = (config.proxies.clone(), config.tls.clone());
         let limits = ListenerLimits {
@@ -376,9 +375,9 @@ impl OpenGate {
         secrets: Vec<Secret>,
         rules_changed: bool,
     ) -> Result<(), StartupProblem> {
-        let proxy = guarded_proxy(&self.engine, &self.tunnels, config, upstreams)?;
+        let hosts = hosts(&self.engine, &self.tunnels, config, upstreams)?;
         self.upstream_secrets.replace_by(secrets);
-        self.front.replace_by(proxy);
+        self.front.replace_by(hosts);
         if rules_changed {
             self.tunnels.close_of_users();
         }
@@ -398,27 +397,68 @@ impl OpenGate {
     }
 }
 
-/// The guard in front of the reverse proxy.
-pub type GuardedProxy = Gate<ReverseProxy>;
-
-fn guarded_proxy(
+/// For each host the guard and the reverse proxy behind it.
+fn hosts(
     engine: &Engine,
     tunnels: &Tunnels,
     config: &Config,
     upstreams: &[Upstream],
-) -> Result<GuardedProxy, StartupProblem> {
+) -> Result<Hosts, StartupProblem> {
+    let hosts = config.hosts(upstreams);
+    let (first, others) = hosts.split_first().expect("that of redirect_uri is one");
+    let shared_login = config.cookie_domain.as_ref().map(|domain| SharedLogin {
+        cookie_domain: domain.clone(),
+        login_origin: config.public.origin(),
+        origins: hosts.iter().map(|host| host.config.public.origin()).collect(),
+    });
+    let of_host = |host: &Host| {
+        let mut gate = gate_config(&host.config, &host.upstreams);
+        gate.shared_login.clone_from(&shared_login);
+        gate
+    };
+    let guard = GateLayer::new(engine.clone(), of_host(first)).map_err(|error| cannot_be_served(&error))?;
+    let mut front = Hosts {
+        first: guarded_proxy(&guard, engine, tunnels, config, first),
+        first_name: config.public.host_name().unwrap_or_default().to_owned(),
+        others: HashMap::new(),
+    };
+    for host in others {
+        let guard = guard.for_another_host(of_host(host)).map_err(|error| cannot_be_served(&error))?;
+        let proxy = guarded_proxy(&guard, engine, tunnels, config, host);
+        front.others.insert(host.name.clone().unwrap_or_default(), proxy);
+    }
+    Ok(front)
+}
+
+fn cannot_be_served(error: &GateConfigError) -> StartupProblem {
+    StartupProblem::new("the public address cannot be served")
+        .at("redirect_uri")
+        .because(error)
+        .mend("set redirect_uri to your address, the base path and /oauth2callback")
+}
+
+/// `main` is what the gate was told.
+fn guarded_proxy(
+    guard: &GateLayer,
+    engine: &Engine,
+    tunnels: &Tunnels,
+    main: &Config,
+    host: &Host,
+) -> GuardedProxy {
+    let config = &host.config;
     let scheme = if config.public.is_https() { Scheme::HTTPS } else { Scheme::HTTP };
     let options = ProxyOptions {
         sockets_per_session: config.limits.sockets_per_session,
         host: config.public.host(),
         ..ProxyOptions::new(scheme)
     };
-    let guard = guard(engine, config, upstreams)?;
-    let upstreams = upstreams.iter().map(|upstream| upstream_options(engine, config, upstream)).collect();
-    Ok(guard.layer(ReverseProxy::new(options, upstreams, tunnels.clone(), StoredSessions(engine.clone()))))
+    let upstreams =
+        host.upstreams.iter().map(|upstream| upstream_options(engine, main, config, upstream)).collect();
+    guard.layer(ReverseProxy::new(options, upstreams, tunnels.clone(), StoredSessions(engine.clone())))
 }
 
-fn upstream_options(engine: &Engine, config: &Config, upstream: &Upstream) -> UpstreamOptions {
+/// `main` is what the gate was told, and `config` what follows for the app's host.
+fn upstream_options(engine: &Engine, main: &Config, config: &Config, upstream: &Upstream) -> UpstreamOptions {
     let told = upstream.told;
     UpstreamOptions {
         path: match upstream.path.as_str() {
@@ -432,7 +472,7 @@ fn upstream_options(engine: &Engine, config: &Config, upstream: &Upstream) -> Up
             bearer: told.bearer,
             assertion: told.assertion.then(|| Assertions {
                 key: Arc::new(AssertionKey::from_secret(&config.cookie_secret)),
-                issuer: address_of(config, ""),
+                issuer: address_of(main, ""),
                 audience: address_of(config, &upstream.path),
             }),
             unverified_email: config.access.unverified_email,
@@ -454,7 +494,7 @@ fn address_of(config: &Config, path: &str) -> String {
 /// Where the public keys are by which apps verify assertions.
 const ASSERTION_KEYS: &str = "/.well-known/freshgate/jwks.json";
 
-fn guard(engine: &Engine, config: &Config, upstreams: &[Upstream]) -> Result<GateLayer, StartupProblem> {
+fn gate_config(config: &Config, upstreams: &[Upstream]) -> GateConfig {
     let default_provider =
         config.providers.first().map(|first| first.provider.name.clone()).unwrap_or_default();
     let mut gate = GateConfig::new(config.public.origin());
@@ -485,46 +525,12 @@ fn guard(engine: &Engine, config: &Config, upstreams: &[Upstream]) -> Result<Gat
     {
         gate.start = format!("{}/", as_sent(&first.path));
     }
-    GateLayer::new(engine.clone(), gate).map_err(|error| {
-        StartupProblem::new("the public address cannot be served")
-            .at("redirect_uri")
-            .because(&error)
-            .mend("set redirect_uri to your address, the base path and /oauth2callback")
-    })
+    gate
 }
 
 /// What Streamlit's page asks before it connects (again). It says nothing of the app, and where it is refused the page takes
 /// the app for broken.
 const PUBLIC_PATHS: [&str; 2] = ["/_stcore/health", "/_stcore/host-config"];
-
-/// What serves browsers: the guarded proxy of this moment, which a reload replaces. Clones are one.
-#[derive(Clone)]
-struct Front(Arc<RwLock<GuardedProxy>>);
-
-impl Front {
-    fn new(proxy: GuardedProxy) -> Self {
-        Self(Arc::new(RwLock::new(proxy)))
-    }
-
-    fn replace_by(&self, proxy: GuardedProxy) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = proxy;
-    }
-}
-
-impl Service<Request<Incoming>> for Front {
-    type Response = Response<GateBody<ResponseBody>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let proxy = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::pin(async move { Ok(proxy.serve(request).await) })
-    }
-}
 
 async fn serve_session_api(listener: SessionApiListener, api: SessionApi, stop: CancellationToken) {
     let router = api.into_router();

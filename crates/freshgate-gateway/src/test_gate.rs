@@ -159,7 +159,7 @@ pub(crate) fn engine_on(config: &Config, store: Arc<dyn Store>, clock: Arc<dyn C
 }
 
 /// What the user does at the provider. Returns the address that it sends the browser to.
-async fn choose(authorize: &str, user: &str) -> Url {
+pub(crate) async fn choose(authorize: &str, user: &str) -> Url {
     let authorize = Url::parse(authorize).unwrap();
     let form = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("request", authorize.query().unwrap())

@@ -3,6 +3,7 @@
 use freshgate_web::{AccessRule, Condition, ForwardAuth, ToldBy};
 
 use super::{
+    hosts,
     item::{Item, Table, Value},
     report::{Problem, Report},
     setting::{
@@ -19,6 +20,8 @@ pub struct Access {
     pub require_login: bool,
     /// Which of them reach which paths.
     pub rules: Vec<AccessRule>,
+    /// The same for a path at one host alone, whose name goes with it.
+    pub rules_of_hosts: Vec<(String, AccessRule)>,
     /// Which paths everybody reaches all the same.
     pub open_paths: Vec<String>,
     /// Whether an e-mail address counts that the provider does not call verified.
@@ -40,7 +43,14 @@ const GROUPS: &str = "groups";
 /// What a rule may say besides its path.
 const CONDITIONS: [&str; 4] = ["emails", "email_domains", "groups", "claims"];
 
-pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Access {
+/// Who may enter, and where it says so of single hosts.
+#[derive(Clone)]
+pub(super) struct AccessRead {
+    pub(super) access: Access,
+    pub(super) hosts: Vec<(String, Given)>,
+}
+
+pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> AccessRead {
     let mut find = |setting: Setting| sources.find(setting, report);
     let given = Conditions {
         emails: find(ACCESS_EMAILS),
@@ -53,6 +63,7 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Access {
     let mut access = Access {
         require_login: asks_for_something.is_some(),
         rules: Vec::new(),
+        rules_of_hosts: Vec::new(),
         open_paths: Vec::new(),
         unverified_email: unverified.and_then(|given| given.yes_or_no(report)).unwrap_or(false),
         forward_auth: forward_auth(sources, report),
@@ -73,10 +84,17 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Access {
     if asks_for_something.is_some() {
         access.rules.push(AccessRule { path: "/".to_owned(), conditions: given.read(report) });
     }
-    if let Some(rules) = rules {
-        access.rules.extend(read_rules(&rules, report));
+    let mut hosts = Vec::new();
+    for (host, rule) in rules.map(|rules| read_rules(&rules, report)).unwrap_or_default() {
+        match host {
+            Some((name, given)) => {
+                hosts.push((name.clone(), given));
+                access.rules_of_hosts.push((name, rule));
+            }
+            None => access.rules.push(rule),
+        }
     }
-    access
+    AccessRead { access, hosts }
 }
 
 fn forward_auth(sources: &Sources<'_>, report: &mut Report) -> Option<ForwardAuth> {
@@ -217,7 +235,8 @@ fn claim_value(item: &Item) -> Option<serde_json::Value> {
     }
 }
 
-fn read_rules(given: &Given, report: &mut Report) -> Vec<AccessRule> {
+/// Each with the host that it is about, if it is about one alone.
+fn read_rules(given: &Given, report: &mut Report) -> Vec<(Option<(String, Given)>, AccessRule)> {
     let Value::List(items) = &given.item.value else {
         return given.expected("rules, each below its own [[access.rule]]", report).unwrap_or_default();
     };
@@ -254,13 +273,20 @@ fn read_rules(given: &Given, report: &mut Report) -> Vec<AccessRule> {
             let help = "write it as it is below the base path, such as `/reports`; it holds for all that follows after a `/`";
             path.refuse::<()>("not a path that a rule can be about", help, report);
         }
-        rules.push(rule);
+        let host = match of_rule("host") {
+            Some(given) => {
+                let Some(name) = hosts::name(&given, report) else { continue };
+                Some((name, given))
+            }
+            None => None,
+        };
+        rules.push((host, rule));
     }
     rules
 }
 
 fn check_keys(table: &Table, report: &mut Report) {
-    let known = || std::iter::once("path").chain(CONDITIONS);
+    let known = || ["path", "host"].into_iter().chain(CONDITIONS);
     for entry in table.entries.iter().filter(|entry| !known().any(|key| key == entry.key)) {
         let keys: Vec<&str> = known().collect();
         report.add(

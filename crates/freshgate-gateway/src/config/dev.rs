@@ -100,6 +100,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
     run::warn_of_settings_of_serve(&sources, report);
     let streamlit = streamlit_options::read(&dev.app_options.streamlit, script_folder, environment, report);
     let basics = basics(&sources, &streamlit, report);
+    run::refuse_rules_of_hosts(&basics.access, report);
     loopback_only(&sources, basics.listen, streamlit.address.as_ref(), report);
     let tell_secrets =
         run::secrets_files(&sources, &streamlit, script_folder, environment, report).to_tell_streamlit();
@@ -120,7 +121,7 @@ fn read(dev: &crate::cli::Dev, environment: &Environment, report: &mut Report) -
         log: basics.log,
         store,
         session: basics.session,
-        access: basics.access,
+        access: basics.access.access,
         limits: basics.limits,
         app: AppConfig {
             script: script.clone(),
@@ -266,6 +267,7 @@ impl DevConfig {
             exposed_tokens: ExposedTokens { id: true, access: true },
             access: self.access.clone(),
             limits: self.limits,
+            cookie_domain: None,
             log: self.log.clone(),
             state_folder: self.state_folder.clone(),
         })

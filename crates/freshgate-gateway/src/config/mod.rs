@@ -12,6 +12,7 @@ mod dev;
 mod environment;
 mod freshgate_toml;
 mod health;
+mod hosts;
 mod item;
 mod keys;
 mod limits;
@@ -51,16 +52,20 @@ use http::HeaderName;
 
 use crate::listener::{Tls, TrustedProxies};
 
+use access::AccessRead;
+
 pub use access::Access;
 pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
 pub use environment::Environment;
 pub use health::load_health;
+pub use hosts::Host;
 pub use keys::KeysConfig;
 pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};
 pub use provider::ConfiguredProvider;
 pub use public_address::PublicAddress;
+pub(crate) use public_address::is_loopback_name;
 pub use report::{EXIT_BAD_CONFIGURATION, Look, MORE_RESOURCES, Problem, Report, Severity, StartupProblem};
 pub use run::{RunConfig, load_check, load_run};
 pub use serve::{ServeConfig, load_serve};
@@ -98,6 +103,8 @@ pub struct Config {
     pub providers: Vec<ConfiguredProvider>,
     /// Which tokens the app may see.
     pub exposed_tokens: ExposedTokens,
+    /// The domain of the session's cookie, if it is for several hosts.
+    pub cookie_domain: Option<String>,
     /// Who may enter.
     pub access: Access,
     /// Limits on what browsers may ask.
@@ -150,7 +157,7 @@ struct Basics {
     proxies: TrustedProxies,
     store: Option<StoreLocation>,
     session: SessionPolicy,
-    access: Access,
+    access: AccessRead,
     limits: Limits,
     log: LogConfig,
 }

@@ -1,6 +1,6 @@
 //! The address that browsers use: read off `redirect_uri`, which the provider knows too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use freshgate_oidc::is_loopback;
 use http::HeaderValue;
@@ -35,6 +35,19 @@ impl PublicAddress {
     /// The host, with its port if that is not the scheme's own.
     pub fn host(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(&self.redirect_uri[Position::BeforeHost..Position::AfterPort]).ok()
+    }
+
+    /// The host alone, as browsers send it.
+    pub fn host_name(&self) -> Option<&str> {
+        self.redirect_uri.host_str()
+    }
+
+    /// The same address at another host.
+    pub fn at_host(&self, host: &str) -> Self {
+        let mut other = self.clone();
+        // Fails for what is no host alone, and those were refused.
+        let _ = other.redirect_uri.set_host(Some(host));
+        other
     }
 
     /// The path that the app lives under, such as `/reports`; empty for none.
@@ -257,4 +270,10 @@ fn check_public_url(
             .beside(&given.item.place, "sends them here")
             .help(format!("write {expected}, or change `{}`", given.name)),
     );
+}
+
+/// Whether a host's name is one of those by which a machine calls itself.
+pub(crate) fn is_loopback_name(name: &str) -> bool {
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }

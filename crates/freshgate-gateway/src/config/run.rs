@@ -9,7 +9,9 @@ use std::{
 use freshgate::session::SessionPolicy;
 
 use super::{
-    AppConfig, Config, auth, basics,
+    AppConfig, Config,
+    access::AccessRead,
+    auth, basics,
     client_key::ClientKeySettings,
     environment::Environment,
     keys, listen,
@@ -19,9 +21,9 @@ use super::{
     report::{Problem, Report},
     secrets::{self, Locations},
     setting::{
-        ABSOLUTE_LIFETIME, ACTIVE_FOR, CLIENT_KEY_FILE, ENDED_KEPT, Given, IDLE_TIMEOUT, LISTEN,
-        MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD, SECRETS, SESSION_API, Shown, Sources, UPSTREAM, Written,
-        variable,
+        ABSOLUTE_LIFETIME, ACTIVE_FOR, CLIENT_KEY_FILE, COOKIE_DOMAIN, ENDED_KEPT, Given, IDLE_TIMEOUT,
+        LISTEN, MIN_VALIDITY, PUBLIC_URL, REFRESH_AHEAD, SECRETS, SESSION_API, Shown, Sources, UPSTREAM,
+        Written, variable,
     },
     sources, state_folder,
     store_location::StoreLocation,
@@ -89,6 +91,7 @@ fn read(
     warn_of_settings_of_serve(&sources, report);
     let streamlit = streamlit_options::read(&options.streamlit, &script_folder, environment, report);
     let basics = basics(&sources, &streamlit, report);
+    refuse_rules_of_hosts(&basics.access, report);
 
     let secrets_files = secrets_files(&sources, &streamlit, &script_folder, environment, report);
     let secrets = secrets::read(&secrets_files, &sources.file, environment, report);
@@ -123,7 +126,8 @@ fn read(
         keys,
         providers: auth.providers,
         exposed_tokens: auth.exposed_tokens,
-        access: basics.access,
+        cookie_domain: None,
+        access: basics.access.access,
         limits: basics.limits,
         log: basics.log,
         state_folder,
@@ -140,7 +144,7 @@ fn read(
 
 /// The apps of `serve` are none of `run` and `dev`.
 pub(super) fn warn_of_settings_of_serve(sources: &Sources<'_>, report: &mut Report) {
-    for setting in [UPSTREAM, SESSION_API] {
+    for setting in [UPSTREAM, SESSION_API, COOKIE_DOMAIN] {
         if let Some(entry) = setting.key.and_then(|key| sources.file.entry(key)) {
             report.add(
                 Problem::warning(format!("`{}` has no effect", entry.key))
@@ -148,6 +152,17 @@ pub(super) fn warn_of_settings_of_serve(sources: &Sources<'_>, report: &mut Repo
                     .help("start the gate with `freshgate serve`, or remove it"),
             );
         }
+    }
+}
+
+/// Where there is one host, a rule for another would never count.
+pub(super) fn refuse_rules_of_hosts(access: &AccessRead, report: &mut Report) {
+    for (_, given) in &access.hosts {
+        given.refuse::<()>(
+            "is for `freshgate serve`: here is one host alone",
+            "remove it from the rule, which then holds for the app",
+            report,
+        );
     }
 }
 

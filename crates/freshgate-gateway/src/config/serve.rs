@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{
     Config, auth, basics,
     environment::Environment,
+    hosts::{self, Hosts},
     keys,
     public_address::{self, Listening},
     report::Report,
@@ -51,9 +52,6 @@ fn read(serve: &crate::cli::Serve, environment: &Environment, report: &mut Repor
     let flags = serve.session_api.iter().map(|address| ("session-api", PathBuf::from(address))).collect();
     let sources = sources(&serve.common, flags, environment, report);
     let basics = basics(&sources, &StreamlitOptions::none(), report);
-    let upstreams = upstream::read(&sources, report);
-    let session_api = session_api::read(&sources, &upstreams, report);
-
     let files = sources.find(SECRETS, report).map_or(Locations::FreshgateToml, Locations::Here);
     let secrets = secrets::read(&files, &sources.file, environment, report);
     let overrides = |provider: &str, report: &mut Report| run::overrides(&sources, provider, report);
@@ -70,11 +68,14 @@ fn read(serve: &crate::cli::Serve, environment: &Environment, report: &mut Repor
         .redirect_uri
         .as_ref()
         .and_then(|given| public_address::read(given, &listening, None, public_url.as_ref(), report));
+    let hosts = Hosts::read(&sources, public.as_ref(), report);
+    let (upstreams, cookie_domain) = upstream::read(&sources, hosts, report);
+    let session_api = session_api::read(&sources, &upstreams, report);
+    let access = basics.access;
+    hosts::check_rule_hosts(&access.hosts, public.as_ref(), &upstreams, report);
     let state_folder = state_folder::path(environment.current_folder());
     let store = basics.store.unwrap_or_else(|| StoreLocation::Sqlite(state_folder.join("sessions.db")));
     let keys = keys::read(&sources, store.folder().unwrap_or(&state_folder), report);
-    let mut access = basics.access;
-    upstream::require_logins(&mut access, &upstreams);
     let gate = Config {
         listen: basics.listen,
         operator_listen: basics.operator_listen,
@@ -87,7 +88,8 @@ fn read(serve: &crate::cli::Serve, environment: &Environment, report: &mut Repor
         keys,
         providers: auth.providers,
         exposed_tokens: auth.exposed_tokens,
-        access,
+        cookie_domain,
+        access: access.access,
         limits: basics.limits,
         log: basics.log,
         state_folder,

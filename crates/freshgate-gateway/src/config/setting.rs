@@ -82,6 +82,7 @@ settings! {
     REFRESHES_PER_MINUTE = Setting::without_flag("limits.refreshes_per_minute", "FRESHGATE_LIMITS_REFRESHES_PER_MINUTE");
     LOGOUTS_PER_MINUTE = Setting::without_flag("limits.logouts_per_minute", "FRESHGATE_LIMITS_LOGOUTS_PER_MINUTE");
     SESSION_API = Setting::new("session_api", "session-api", "FRESHGATE_SESSION_API");
+    COOKIE_DOMAIN = Setting::without_flag("cookie_domain", "FRESHGATE_COOKIE_DOMAIN");
     UPSTREAM = Setting::file_only("upstream");
     REQUIRE_LOGIN = Setting::new("access.require_login", "require-login", "FRESHGATE_ACCESS_REQUIRE_LOGIN");
     ACCESS_EMAILS = Setting::without_flag("access.emails", "FRESHGATE_ACCESS_EMAILS");

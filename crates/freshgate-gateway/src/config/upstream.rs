@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use super::{
     access::Access,
+    hosts::Hosts,
     item::{Item, Table, Value},
     report::{Problem, Report},
     setting::{Given, Sources, UPSTREAM},
@@ -17,6 +18,8 @@ use super::{
 /// An app behind the gate, as the gate is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
+    /// The host that it is at; `None`: that of `redirect_uri`.
+    pub host: Option<String>,
     /// Its path below the gate's base path, such as `/reports`; empty: every path that is no other app's.
     pub path: String,
     /// Where it listens: `HOST:PORT`.
@@ -67,6 +70,7 @@ impl Upstream {
     /// An app at this address that has every path.
     pub fn new(address: impl Into<String>) -> Self {
         Self {
+            host: None,
             path: String::new(),
             address: address.into(),
             strip_path: false,
@@ -85,10 +89,16 @@ impl Upstream {
     pub fn shown_path(&self) -> &str {
         if self.path.is_empty() { "/" } else { &self.path }
     }
+
+    /// Where it is, as people write it.
+    fn shown_place(&self) -> String {
+        format!("{}{}", self.host.as_deref().unwrap_or_default(), self.shown_path())
+    }
 }
 
 /// What `[[upstream]]` may say.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
+    "host",
     "path",
     "address",
     "strip_path",
@@ -106,8 +116,24 @@ const EXAMPLE: &str = "\
 path = \"/\"
 address = \"http://127.0.0.1:8601\"";
 
-/// Reads them all.
-pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Vec<Upstream> {
+/// Reads them all, and the domain of the cookie, if several hosts share it.
+pub(super) fn read(
+    sources: &Sources<'_>,
+    hosts: Hosts<'_>,
+    report: &mut Report,
+) -> (Vec<Upstream>, Option<String>) {
+    let (mut upstreams, mut first_host) = (Vec::new(), None);
+    for (upstream, item) in read_each(sources, &hosts, report) {
+        if upstream.host.is_some() {
+            first_host = first_host.or_else(|| item.as_table()?.get("host").cloned());
+        }
+        upstreams.push(upstream);
+    }
+    let cookie_domain = hosts.cookie_domain(&upstreams, first_host.as_ref(), report);
+    (upstreams, cookie_domain)
+}
+
+fn read_each(sources: &Sources<'_>, hosts: &Hosts<'_>, report: &mut Report) -> Vec<(Upstream, Item)> {
     let Some(given) = sources.find(UPSTREAM, report) else {
         report.add(
             Problem::error("there is no `[[upstream]]`, so there is no app to stand in front of")
@@ -126,23 +152,34 @@ pub(super) fn read(sources: &Sources<'_>, report: &mut Report) -> Vec<Upstream> 
             one.expected::<()>("an app: a table with an `address`", report);
             continue;
         };
-        let Some(upstream) = read_one(&given, item, table, report) else { continue };
-        // Where it is written, or the whole where the path is the default.
-        let place = table.get("path").unwrap_or(item);
-        match upstreams.iter().find(|(other, _)| other.path.eq_ignore_ascii_case(&upstream.path)) {
+        let Some(upstream) = read_one(&given, item, table, hosts, report) else { continue };
+        let is_there =
+            |other: &Upstream| other.host == upstream.host && other.path.eq_ignore_ascii_case(&upstream.path);
+        match upstreams.iter().find(|(other, _)| is_there(other)) {
             Some((_, other)) => report.add(
-                Problem::error(format!("two apps are at `{}`", upstream.shown_path()))
-                    .at(&place.place, "this one")
-                    .beside(&other.place, "and this one")
-                    .help("give each a path of its own"),
+                Problem::error(format!("two apps are at `{}`", upstream.shown_place()))
+                    .at(&place(item).place, "this one")
+                    .beside(&place(other).place, "and this one")
+                    .help("give each a path of its own, or a host"),
             ),
-            None => upstreams.push((upstream, place.clone())),
+            None => upstreams.push((upstream, item.clone())),
         }
     }
-    upstreams.into_iter().map(|(upstream, _)| upstream).collect()
+    upstreams
 }
 
-fn read_one(all: &Given, item: &Item, table: &Table, report: &mut Report) -> Option<Upstream> {
+/// Where it is written where an app is, or the whole where that is the default.
+fn place(item: &Item) -> &Item {
+    item.as_table().and_then(|table| table.get("path").or_else(|| table.get("host"))).unwrap_or(item)
+}
+
+fn read_one(
+    all: &Given,
+    item: &Item,
+    table: &Table,
+    hosts: &Hosts<'_>,
+    report: &mut Report,
+) -> Option<Upstream> {
     check_keys(table, report);
     let given = |key: &str| {
         Some(Given { name: format!("{}.{key}", all.name), item: table.get(key)?.clone(), ..all.clone() })
@@ -158,6 +195,7 @@ fn read_one(all: &Given, item: &Item, table: &Table, report: &mut Report) -> Opt
             None
         }
     };
+    let host = given("host").map_or(Some(None), |given| hosts.host(&given, report));
     let path = given("path").map_or(Some(String::new()), |given| path(&given, report));
     let frameworks = [("streamlit", Framework::Streamlit)];
     let framework = given("app").map(|given| (given.one_of(&frameworks, report), given));
@@ -179,6 +217,7 @@ fn read_one(all: &Given, item: &Item, table: &Table, report: &mut Report) -> Opt
     let public_paths = given("public_paths").map(|given| public_paths(&given, report)).unwrap_or_default();
     let default = Upstream::new(address?);
     Some(Upstream {
+        host: host?,
         path: path?,
         strip_path: strip_path.unwrap_or(false),
         framework: framework.and_then(|(framework, _)| framework).unwrap_or_default(),

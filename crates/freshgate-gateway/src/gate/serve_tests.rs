@@ -28,26 +28,41 @@ impl Clock for Ahead {
 }
 
 /// Apps behind a gate, and a user who is signed in at it.
-struct World {
+pub(super) struct World {
     gate: TestGate,
-    open: OpenGate,
+    pub(super) open: OpenGate,
     config: Config,
     engine: Engine,
-    address: std::net::SocketAddr,
-    cookie: String,
-    key: SessionKey,
+    pub(super) address: std::net::SocketAddr,
+    pub(super) cookie: String,
+    pub(super) key: SessionKey,
 }
 
 impl World {
     /// The gate's clock is so far ahead of the provider's.
-    async fn start(upstreams: Vec<Upstream>, ahead: Duration, change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) async fn start(
+        upstreams: Vec<Upstream>,
+        ahead: Duration,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_at(None, upstreams, ahead, change).await
+    }
+
+    /// The same with a public port that the provider knows, whichever is listened on.
+    pub(super) async fn start_at(
+        public_port: Option<u16>,
+        upstreams: Vec<Upstream>,
+        ahead: Duration,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut gate = TestGate::new().await;
         let (cookie, session) = gate.sign_in_with_cookie("ada").await;
         let mut config = gate.config.clone();
         change(&mut config);
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = public.local_addr().unwrap();
-        config.bound_to(address);
+        let public_address = public_port.map(|port| ([127, 0, 0, 1], port).into());
+        config.bound_to(public_address.unwrap_or(address));
         let engine = test_gate::engine_on(&config, Arc::new(gate.store.clone()), Arc::new(Ahead(ahead)));
         let parts = GateParts {
             engine: engine.clone(),
@@ -62,8 +77,13 @@ impl World {
 
     /// Sends a request to the gate; `more` are header lines.
     async fn ask(&self, path: &str, more: &str) -> Raw {
+        self.ask_at("localhost", path, more).await
+    }
+
+    /// The same at a host.
+    pub(super) async fn ask_at(&self, host: &str, path: &str, more: &str) -> Raw {
         let mut client = Raw::connect(self.address).await;
-        let host = format!("localhost:{}", self.address.port());
+        let host = format!("{host}:{}", self.config.public.origin().port().unwrap());
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")).await;
         client
     }
@@ -81,14 +101,14 @@ impl World {
     }
 }
 
-fn at(app: &App, path: &str) -> Upstream {
+pub(super) fn at(app: &App, path: &str) -> Upstream {
     Upstream { path: path.into(), ..Upstream::new(app.address.to_string()) }
 }
 
 const HEADERS_AND_BEARER: Told = Told { headers: true, bearer: true, assertion: false };
 
 /// What the app reads of the next request: its first line, and its headers.
-async fn told(app: &App) -> (String, BTreeMap<String, String>) {
+pub(super) async fn told(app: &App) -> (String, BTreeMap<String, String>) {
     let mut connection = app.accept().await;
     let head = connection.head().await;
     connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;

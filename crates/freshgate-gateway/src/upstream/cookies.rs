@@ -70,7 +70,8 @@ fn is_kept_from_app(name: &[u8]) -> bool {
 }
 
 fn is_ours(name: &[u8]) -> bool {
-    let bare = if starts_with(name, b"__host-") { &name[b"__host-".len()..] } else { name };
+    let prefix = [&b"__host-"[..], b"__secure-"].into_iter().find(|prefix| starts_with(name, prefix));
+    let bare = &name[prefix.map_or(0, <[u8]>::len)..];
     bare.eq_ignore_ascii_case(b"freshgate")
         || bare.eq_ignore_ascii_case(b"freshgate-logout")
         || starts_with(bare, b"freshgate-login-")
@@ -112,6 +113,7 @@ mod tests {
             (&[b"a=1; freshgate=s; freshgate=t; b=2"], &[b"a=1; b=2"]),
             (&[b"__Host-freshgate=s; __Host-freshgate-login-abc=x; freshgate-login-abc=y; z=1"], &[b"z=1"]),
             (&[b"__Host-freshgate-logout=s; freshgate-logout=t; z=1"], &[b"z=1"]),
+            (&[b"__Secure-freshgate=s; __secure-freshgate-logout=t; z=1"], &[b"z=1"]),
             (&[b"a=1; freshgate"], &[b"a=1"]),
             // Several lines, each by itself.
             (&[b"a=1", b"freshgate=s", b"b=2; freshgate=s"], &[b"a=1", b"b=2"]),
@@ -144,6 +146,7 @@ mod tests {
             (&[b"a=1; Path=/; HttpOnly"], &[b"a=1; Path=/; HttpOnly"]),
             (&[b"a=1", b"freshgate=x; Path=/", b"b=2"], &[b"a=1", b"b=2"]),
             (&[b"__Host-freshgate=x; Secure; Path=/"], &[]),
+            (&[b"__Secure-freshgate=x; Secure; Path=/; Domain=apps.example"], &[]),
             (&[b"freshgate-login-abc=x", b"__Host-freshgate-login-abc=x"], &[]),
             (&[b" freshgate =x"], &[]),
             (&[b"=freshgate=x"], &[]),

@@ -38,6 +38,9 @@ pub enum UpstreamError {
     /// A WebSocket handshake that is none.
     #[error("the WebSocket handshake is malformed")]
     Handshake,
+    /// The request was sent to a host that the gate does not serve.
+    #[error("the gate does not serve this host")]
+    UnknownHost,
     /// No app is set up for this address.
     #[error("no app is set up for this address")]
     NoApp,
@@ -60,6 +63,7 @@ impl UpstreamError {
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::RequestBody(error) if error.is_timeout() => StatusCode::REQUEST_TIMEOUT,
             Self::RequestBody(_) | Self::Handshake => StatusCode::BAD_REQUEST,
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NoApp => StatusCode::NOT_FOUND,
             Self::NotFresh(RefreshError::TryLater(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::SessionEnded | Self::NotFresh(_) => StatusCode::UNAUTHORIZED,
@@ -76,6 +80,7 @@ impl UpstreamError {
             | Self::Handshake
             | Self::SessionEnded
             | Self::TooManySockets
+            | Self::UnknownHost
             | Self::NoApp
             | Self::NotFresh(_) => Fault::Browser,
         }
@@ -90,6 +95,7 @@ impl UpstreamError {
             Self::RequestBody(_) => "bad_request_body",
             Self::Handshake => "bad_websocket_handshake",
             Self::SessionEnded => "session_ended",
+            Self::UnknownHost => "unknown_host",
             Self::NoApp => "no_app",
             Self::NotFresh(error) => error.code(),
             Self::TooManySockets => "too_many_sockets",
@@ -126,6 +132,9 @@ impl From<UpstreamError> for Failure {
             }
             UpstreamError::BadAnswer { .. } => {
                 ("The app failed", "It broke off its answer. Try again in a moment.")
+            }
+            UpstreamError::UnknownHost => {
+                ("There is no site of this name here", "Nothing is set up for the name in this address.")
             }
             UpstreamError::NoApp => ("There is no app here", "Nothing is set up for this address."),
             UpstreamError::SessionEnded => {

@@ -36,9 +36,12 @@ fn the_examples_are_good() {
 fn the_examples_of_serve_are_good() {
     let examples =
         SERVE.split("```toml\n").skip(1).map(|example| example.split_once("```").expect("it ends").0);
-    let [first, more] = examples.collect::<Vec<_>>()[..] else { panic!("there are two") };
+    let [first, more, hosts] = examples.collect::<Vec<_>>()[..] else { panic!("there are three") };
     let auth = first.split_once("\n[[upstream]]").expect("it has an app").0;
-    for (example, apps) in [(first.to_owned(), 1), (format!("{auth}\n{more}"), 2)] {
+    let at_a_host = auth.replace("http://localhost:8501", "https://apps.example.com");
+    let (domain, hosts) = hosts.split_once('\n').expect("the domain comes first");
+    let hosts = format!("{domain}\n{at_a_host}\n{hosts}");
+    for (example, apps) in [(first.to_owned(), 1), (format!("{auth}\n{more}"), 2), (hosts, 2)] {
         let case = Case::new().file("freshgate.toml", &example);
         let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
         assert!(report.is_empty(), "{report:?}");

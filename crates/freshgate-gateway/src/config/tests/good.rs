@@ -99,6 +99,7 @@ fn who_may_enter() {
             require_login: true,
             unverified_email: true,
             forward_auth: None,
+            rules_of_hosts: Vec::new(),
             open_paths: Vec::new(),
             rules: vec![
                 rule(

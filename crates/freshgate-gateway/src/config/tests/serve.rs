@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    super::{Framework, SessionApiAddress, Told, Upstream},
+    super::{Framework, Host, SessionApiAddress, Told, Upstream},
     Case, GOOD,
 };
 
@@ -80,11 +80,54 @@ fn several_apps_and_all_that_can_be_said_of_them() {
     assert_eq!(config.upstreams, [reports, wiki]);
     let usual = SessionApiAddress::Unix(PathBuf::from("/run/freshgate/session-api.sock"));
     assert_eq!(config.session_api, Some(usual));
-    assert_eq!(config.gate.access.rules[0].path, "/wiki");
-    assert_eq!(config.gate.access.open_paths, ["/reports"]);
+    let [host] = &config.gate.hosts(&config.upstreams)[..] else { panic!("one") };
+    assert_eq!(host.config.access.rules[0].path, "/wiki");
+    assert_eq!(host.config.access.open_paths, ["/reports"]);
 
     let (config, _) = case.serve(&["--session-api", "127.0.0.1:8503"]).unwrap();
     assert_eq!(config.session_api.unwrap().to_string(), "http://127.0.0.1:8503");
+}
+
+/// A good `[auth]` at a host that is not this machine, with this before and after it.
+fn public_case(before: &str, after: &str) -> Case {
+    let auth = GOOD.replace("http://localhost:8501", "https://apps.example.com");
+    Case::new().file("freshgate.toml", &format!("{before}\n{auth}\n{after}"))
+}
+
+const TWO_HOSTS: &str = r#"
+[[upstream]]
+address = "http://127.0.0.1:8601"
+host = "apps.example.com"
+
+[[upstream]]
+address = "http://127.0.0.1:8602"
+host = "Wiki.apps.example.com"
+require_login = true
+
+[[access.rule]]
+path = "/admin"
+host = "wiki.apps.example.com"
+
+[[access.rule]]
+path = "/internal"
+"#;
+
+#[test]
+fn apps_at_hosts_of_their_own() {
+    let case = public_case("cookie_domain = \"apps.example.com\"", TWO_HOSTS);
+    let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+    assert!(report.is_empty(), "{report:?}");
+    assert_eq!(config.gate.cookie_domain.as_deref(), Some("apps.example.com"));
+    let hosts = config.gate.hosts(&config.upstreams);
+    let [main, wiki] = &hosts[..] else { panic!("{hosts:?}") };
+    assert_eq!((main.name.as_deref(), wiki.name.as_deref()), (None, Some("wiki.apps.example.com")));
+    assert_eq!(wiki.config.public.redirect_uri().as_str(), "https://wiki.apps.example.com/oauth2callback");
+    let rules =
+        |host: &Host| host.config.access.rules.iter().map(|rule| rule.path.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (rules(main), rules(wiki)),
+        (vec!["/internal".into()], vec!["/internal".into(), "/admin".into(), "/".into()])
+    );
 }
 
 #[test]
@@ -125,6 +168,24 @@ report!(a_path_of_the_gate, case(&format!("{APP}path = \"/auth\"\n")));
 report!(two_apps_at_one_path, case(&format!("{APP}path = \"/reports\"\n{APP}path = \"/Reports/\"\n")));
 report!(two_apps_at_the_root, case(&format!("{APP}{APP}")));
 
+// At which hosts.
+report!(hosts_that_each_have_a_login, public_case("", TWO_HOSTS));
+report!(a_host_that_is_none, public_case("", &format!("{APP}host = \"https://wiki.example.com/\"\n")));
+report!(a_host_with_a_port, public_case("", &format!("{APP}host = \"wiki.example.com:8443\"\n")));
+report!(a_host_in_the_clear, case(&format!("{APP}host = \"wiki.example.com\"\n")));
+report!(
+    a_host_that_is_not_under_the_domain,
+    public_case("cookie_domain = \"apps.example.com\"", &format!("{APP}host = \"wiki.example.com\"\n"))
+);
+report!(a_domain_that_the_login_is_not_under, public_case("cookie_domain = \"wiki.example.com\"", TWO_HOSTS));
+report!(a_domain_without_a_dot, public_case("cookie_domain = \"com\"", TWO_HOSTS));
+report!(a_domain_for_one_host, public_case("cookie_domain = \"example.com\"", APP));
+report!(two_apps_at_one_host, public_case("", &format!("{APP}{APP}host = \"apps.example.com\"\n")));
+report!(
+    a_rule_for_a_host_without_apps,
+    public_case("", &format!("{APP}[[access.rule]]\npath = \"/x\"\nhost = \"wiki.example.com\"\n"))
+);
+
 // What they are told.
 report!(an_unknown_key, case(&format!("{APP}adress = \"x\"\n")));
 report!(an_unknown_framework, case(&format!("{APP}app = \"streamlet\"\n")));
@@ -154,6 +215,12 @@ report!(
 #[test]
 fn apps_of_serve_are_none_of_run() {
     insta::assert_snapshot!(case(APP).report(&[]));
+}
+
+#[test]
+fn a_rule_for_a_host_is_none_of_run() {
+    let rule = "[[access.rule]]\npath = \"/x\"\nhost = \"wiki.example.com\"\n";
+    insta::assert_snapshot!(case(rule).report(&[]));
 }
 
 #[test]
