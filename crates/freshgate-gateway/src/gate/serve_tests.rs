@@ -295,3 +295,65 @@ async fn an_assertion_is_for_one_app_and_a_minute() {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("application/json"), "{head}");
     world.open.close().await;
 }
+
+/// A browser that speaks HTTP/2 to the gate: the app reads what it would read by HTTP/1.1, and what ends with the session ends by
+/// itself.
+#[tokio::test]
+async fn a_browser_may_speak_http_2() {
+    use crate::listener::tests::{
+        http2::{Client, empty, text},
+        tls::{FIRST, Files},
+    };
+    use http_body_util::BodyExt as _;
+    let app = App::start().await;
+    let files = Files::with(FIRST);
+    let tls = files.load().unwrap();
+    let world = World::start(vec![at(&app, "")], Duration::ZERO, |config| config.tls = Some(tls)).await;
+    let mut client = Client::connect(world.address).await;
+    let port = world.address.port();
+    let request = |path: &str| {
+        http::Request::builder()
+            .uri(format!("https://localhost:{port}{path}"))
+            .header("cookie", "theme=dark")
+            .header("cookie", format!("freshgate={}", world.cookie))
+            .header("cookie", "x=1")
+            .header("x_forwarded_user", "root")
+            .header("freshgate-session", "forged")
+            .body(empty())
+            .unwrap()
+    };
+    let (answer, (first, headers)) = tokio::join!(client.send(request("/page?x=1")), told(&app));
+    assert_eq!(text(answer.unwrap()).await, "ok");
+    assert_eq!(first, "GET /page?x=1 HTTP/1.1");
+    assert_eq!(headers["host"], format!("localhost:{port}"));
+    assert_eq!(headers["cookie"], "theme=dark; x=1");
+    assert_eq!(headers["freshgate-session"], world.key.to_string());
+    assert!(!headers.values().any(|value| value == "root" || value == "forged"), "{headers:?}");
+
+    // Nothing but the stream of events ends with the session.
+    let (events, mut connection) = tokio::join!(client.send(request("/events")), async {
+        let mut connection = app.accept().await;
+        connection.head().await;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+        connection.send(head).await;
+        connection
+    });
+    let mut events = events.unwrap();
+    assert_eq!(events.frame().await.unwrap().unwrap().into_data().unwrap(), "data: 1\n\n");
+    let (download, mut slow) = tokio::join!(client.send(request("/download")), async {
+        let mut connection = app.accept().await;
+        connection.head().await;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await;
+        connection
+    });
+    world.engine.end(world.key, EndReason::Logout).await.unwrap();
+    let cut = crate::listener::tests::raw::in_time("it is cut off", events.frame()).await;
+    assert!(cut.unwrap().is_err());
+    connection.expect_end().await;
+    slow.send("later").await;
+    assert_eq!(text(download.unwrap()).await, "firstlater");
+    let answer = client.send(request("/auth/user")).await.unwrap();
+    assert_eq!(answer.status(), http::StatusCode::UNAUTHORIZED);
+    drop(client);
+    world.open.close().await;
+}

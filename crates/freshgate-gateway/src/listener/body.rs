@@ -20,14 +20,14 @@ enum Kind<B> {
     /// As long as it lives, the connection is not idle.
     Service {
         body: B,
-        _in_flight: InFlight,
+        in_flight: InFlight,
     },
     Ours(Full<Bytes>),
 }
 
 impl<B> ListenerBody<B> {
     pub(super) fn of_service(body: B, in_flight: InFlight) -> Self {
-        Self(Kind::Service { body, _in_flight: in_flight })
+        Self(Kind::Service { body, in_flight })
     }
 
     pub(super) fn ours(body: Bytes) -> Self {
@@ -35,16 +35,30 @@ impl<B> ListenerBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for ListenerBody<B> {
+/// Why a body of ours breaks off before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the session has ended")]
+struct CutOff;
+
+impl<B> Body for ListenerBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut self.get_mut().0 {
-            Kind::Service { body, .. } => Pin::new(body).poll_frame(context),
+            Kind::Service { in_flight, .. } if in_flight.poll_cut_off(context).is_ready() => {
+                Poll::Ready(Some(Err(CutOff.into())))
+            }
+            Kind::Service { body, .. } => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
             Kind::Ours(body) => Pin::new(body)
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),

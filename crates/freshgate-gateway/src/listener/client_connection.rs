@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
-    task::Context,
+    task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
@@ -40,6 +40,11 @@ struct State {
     in_flight: AtomicBool,
     /// Requests that were handed to the service so far.
     requests: AtomicU32,
+    /// Where several are at work at a time (HTTP/2): how many are, and how many the client has taken back so far.
+    at_work: AtomicU32,
+    taken_back: AtomicU32,
+    /// The connection that this is one request of.
+    request_of: Option<ClientConnection>,
     /// The number of the request whose head is bad, and what is wrong with it.
     bad_head: OnceLock<(u32, BadHead)>,
     signal: AtomicU8,
@@ -65,16 +70,29 @@ pub(super) struct Slot {
 impl ClientConnection {
     /// A connection that no listener keeps, for services that are called in other ways.
     pub fn detached(peer: SocketAddr) -> Self {
-        Self::new(peer, None)
+        Self::new(peer, forwarded_for(peer), None, None)
     }
 
-    fn new(peer: SocketAddr, place: Option<Place>) -> Self {
-        let address = peer.ip().to_canonical().to_string();
+    /// One of several requests that are at work at a time (HTTP/2). It can be cut off by itself, and keeps the place of the
+    /// connection that it is on.
+    pub(super) fn request(&self) -> Self {
+        Self::new(self.0.peer, self.0.forwarded_for.clone(), None, Some(self.clone()))
+    }
+
+    fn new(
+        peer: SocketAddr,
+        forwarded_for: HeaderValue,
+        place: Option<Place>,
+        request_of: Option<Self>,
+    ) -> Self {
         Self(Arc::new(State {
             peer,
-            forwarded_for: HeaderValue::try_from(address).expect("an address is plain ASCII"),
+            forwarded_for,
             in_flight: AtomicBool::new(false),
             requests: AtomicU32::new(0),
+            at_work: AtomicU32::new(0),
+            taken_back: AtomicU32::new(0),
+            request_of,
             bad_head: OnceLock::new(),
             signal: AtomicU8::new(0),
             runner: AtomicWaker::new(),
@@ -123,6 +141,10 @@ impl ClientConnection {
         let number = self.0.requests.load(Ordering::Relaxed).wrapping_add(1);
         self.0.requests.store(number, Ordering::Relaxed);
         self.0.in_flight.store(true, Ordering::Relaxed);
+        if let Some(connection) = &self.0.request_of {
+            connection.0.requests.fetch_add(1, Ordering::Relaxed);
+            connection.0.at_work.fetch_add(1, Ordering::Relaxed);
+        }
         InFlight { connection: self.clone(), number }
     }
 
@@ -130,10 +152,30 @@ impl ClientConnection {
         self.0.in_flight.load(Ordering::Relaxed)
     }
 
+    /// How many requests there were, and how many of them are at work (HTTP/2). Who runs the connection is woken when there
+    /// are none left.
+    pub(super) fn requests(&self) -> (u32, u32) {
+        (self.0.requests.load(Ordering::Relaxed), self.0.at_work.load(Ordering::Relaxed))
+    }
+
+    /// How many requests the client has taken back.
+    pub(super) fn taken_back(&self) -> u32 {
+        self.0.taken_back.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_taken_back(&self) {
+        self.0.taken_back.fetch_add(1, Ordering::Relaxed);
+        self.0.runner.wake();
+    }
+
     /// There is one at most: nothing after it on the connection is read as a request.
     pub(super) fn mark_bad_head(&self, request: u32, what: BadHead) {
         let _ = self.0.bad_head.set((request, what));
     }
+}
+
+fn forwarded_for(peer: SocketAddr) -> HeaderValue {
+    HeaderValue::try_from(peer.ip().to_canonical().to_string()).expect("an address is plain ASCII")
 }
 
 /// A request that is being answered. Dropped when its answer is sent.
@@ -149,11 +191,25 @@ impl InFlight {
         let (request, what) = self.connection.0.bad_head.get()?;
         (*request == self.number).then_some(*what)
     }
+
+    /// Ready once this request alone is to be cut off. One that has its connection for itself is cut off with that.
+    pub(super) fn poll_cut_off(&self, context: &Context<'_>) -> Poll<()> {
+        let is_one_of_several = self.connection.0.request_of.is_some();
+        match is_one_of_several && self.connection.poll_signal(context) == Some(Signal::Abort) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.connection.0.in_flight.store(false, Ordering::Relaxed);
+        if let Some(connection) = &self.connection.0.request_of
+            && connection.0.at_work.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            connection.0.runner.wake();
+        }
     }
 }
 
@@ -176,7 +232,7 @@ impl Connections {
         open.last_number += 1;
         let number = open.last_number;
         let place = Place { among: Arc::clone(self), number, _slot: slot };
-        let connection = ClientConnection::new(peer, Some(place));
+        let connection = ClientConnection::new(peer, forwarded_for(peer), Some(place), None);
         open.by_number.insert(number, Arc::downgrade(&connection.0));
         connection
     }

@@ -7,7 +7,7 @@
 //! a message is malformed hyper ends the connection, so it does not matter that the watcher has lost its place.
 
 /// How many headers a request may have: as many as hyper reads.
-const MOST_HEADERS: u32 = 100;
+pub(super) const MOST_HEADERS: u32 = 100;
 /// How long the end of a head that is cut may be.
 pub(super) const LONGEST_ENDING: usize = 32;
 

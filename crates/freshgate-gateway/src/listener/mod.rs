@@ -10,6 +10,7 @@ mod client_places;
 mod client_stream;
 mod forwarded;
 mod framing;
+mod http2;
 mod request_checks;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -30,7 +31,7 @@ use std::{
 
 use bytes::Bytes;
 use freshgate_web::ClientNetwork;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -46,6 +47,7 @@ pub use body::ListenerBody;
 pub use client_connection::ClientConnection;
 pub(crate) use client_stream::ClientStream;
 pub use forwarded::{ForwardedHeader, TrustedProxies};
+pub(crate) use http2::LongestPause;
 pub use request_checks::MalformedRequest;
 pub use tls::{CertificateError, Tls};
 pub(crate) use transport::ClientTransport;
@@ -71,6 +73,8 @@ pub struct ListenerLimits {
     pub body_pause: Duration,
     /// How long a connection may stay open after its last request.
     pub idle_timeout: Duration,
+    /// Requests that one connection may have at work at a time (HTTP/2).
+    pub streams: u32,
     /// How long bytes that we sent may wait for the client to take them.
     pub send_timeout: Duration,
 }
@@ -86,12 +90,13 @@ impl Default for ListenerLimits {
             body_pause: Duration::from_secs(60),
             // Load balancers keep idle connections for a minute and must be the ones to close them.
             idle_timeout: Duration::from_secs(75),
+            streams: 100,
             send_timeout: Duration::from_secs(120),
         }
     }
 }
 
-/// A bound socket that will speak HTTP/1.1, over TLS if it has a certificate.
+/// A bound socket that will speak HTTP/1.1, or, if it has a certificate, TLS with HTTP/2 or HTTP/1.1 on it.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -252,7 +257,13 @@ impl Listener {
             Some(tls) => drop(tokio::spawn(async move {
                 if let Some(stream) = shake_hands(&tls, stream, &http.client, http.limits.head_timeout).await
                 {
-                    http.serve(ClientTransport::Tls(Box::new(stream))).await;
+                    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2);
+                    let stream = ClientTransport::Tls(Box::new(stream));
+                    // Boxed: most of the time of either the other is not needed.
+                    match speaks_http2 {
+                        true => Box::pin(http.serve_http2(stream)).await,
+                        false => http.serve(stream).await,
+                    }
                 }
             })),
         }
@@ -345,8 +356,10 @@ fn refusal<B>(malformed: MalformedRequest, request: Request<Incoming>) -> Respon
     let (request, _unread) = request.into_parts();
     let mut response = freshgate_web::refuse_unseen(malformed, &request).map(ListenerBody::ours);
     let headers = response.headers_mut();
-    // What follows on this connection can't be trusted to be a request.
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if request.version != Version::HTTP_2 {
+        // What follows on this connection can't be trusted to be a request.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if malformed == MalformedRequest::Method {
         let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         headers.insert(header::ALLOW, allowed);

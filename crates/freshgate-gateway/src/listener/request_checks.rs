@@ -5,10 +5,12 @@
 
 use freshgate_web::{Failure, Fault};
 use http::{
-    HeaderValue, Method, Request, StatusCode, Uri,
-    header::{HOST, TRANSFER_ENCODING},
+    HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
+    header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
+
+use super::framing;
 
 /// Why a request is refused unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum MalformedRequest {
     /// Any transfer coding but `chunked`.
     #[error("the request's transfer coding is not chunked")]
     TransferCoding,
+    /// HTTP/2 has no such headers (RFC 9113 section 8.2.2).
+    #[error("the request has a header that is about the connection, which HTTP/2 does not know")]
+    ConnectionHeader,
     /// `CONNECT` would turn the gate into a tunnel; `TRACE` would show what the gate adds to a request.
     #[error("the gate does not serve this method")]
     Method,
@@ -85,6 +90,9 @@ pub(super) fn check<B>(request: &mut Request<B>) -> Result<(), MalformedRequest>
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(MalformedRequest::Method);
     }
+    if request.version() == Version::HTTP_2 {
+        as_http1(request)?;
+    }
     let host = the_host(request)?;
     if let Some(named) = request.uri().authority() {
         let host = read_host(host.as_bytes()).ok_or(MalformedRequest::HostInvalid)?;
@@ -108,6 +116,35 @@ pub(super) fn check<B>(request: &mut Request<B>) -> Result<(), MalformedRequest>
         _ => Err(MalformedRequest::TransferCoding),
     }
 }
+
+/// Has a request of HTTP/2 say what one of HTTP/1.1 does: the rules, and the apps, know that alone.
+fn as_http1<B>(request: &mut Request<B>) -> Result<(), MalformedRequest> {
+    let authority = request.uri().authority().cloned();
+    let headers = request.headers_mut();
+    if headers.len() > framing::MOST_HEADERS as usize {
+        return Err(MalformedRequest::HeadTooLarge);
+    }
+    let of_a_connection = [&CONNECTION, &UPGRADE, &TRANSFER_ENCODING, &KEEP_ALIVE, &PROXY_CONNECTION];
+    let is_te_malformed = headers.get_all(TE).iter().any(|te| te != "trailers");
+    if is_te_malformed || of_a_connection.iter().any(|name| headers.contains_key(*name)) {
+        return Err(MalformedRequest::ConnectionHeader);
+    }
+    if let (Some(authority), false) = (authority, headers.contains_key(HOST)) {
+        // With both, they are held against each other as an absolute target is against `Host` (RFC 9113 section 8.3.1).
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MalformedRequest::HostInvalid)?;
+        headers.insert(HOST, host);
+    }
+    // Sent in pieces, to be compressed better (RFC 9113 section 8.2.3).
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let whole = HeaderValue::from_bytes(&pieces.join(&b"; "[..]));
+        headers.insert(COOKIE, whole.map_err(|_| MalformedRequest::ConnectionHeader)?);
+    }
+    Ok(())
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 fn the_host<B>(request: &Request<B>) -> Result<&HeaderValue, MalformedRequest> {
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -266,6 +303,51 @@ mod tests {
         ];
         for path in bad {
             assert!(!is_unambiguous(path), "{path}");
+        }
+    }
+
+    /// The headers of a request of HTTP/2 as the rules and the app get them, or why it is refused.
+    #[test]
+    fn requests_of_http_2_say_what_those_of_http_1_do() {
+        use MalformedRequest as No;
+        type Headers<'a> = &'a [(&'a str, &'a str)];
+        let table: &[(&str, Headers<'_>, Result<Headers<'_>, No>)] = &[
+            ("https://app.test/", &[], Ok(&[("host", "app.test")])),
+            ("https://app.test:8443/", &[], Ok(&[("host", "app.test:8443")])),
+            ("https://app.test/", &[("host", "app.test")], Ok(&[("host", "app.test")])),
+            ("https://app.test/", &[("host", "evil.test")], Err(No::HostDisagrees)),
+            ("https://app.test/", &[("host", "app.test"), ("host", "app.test")], Err(No::HostRepeated)),
+            ("https://user@app.test/", &[], Err(No::HostInvalid)),
+            ("/", &[], Err(No::HostMissing)),
+            ("/", &[("host", "app.test")], Ok(&[("host", "app.test")])),
+            ("https://app.test/a/../b", &[], Err(No::PathAmbiguous)),
+            (
+                "https://app.test/",
+                &[("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")],
+                Ok(&[("cookie", "a=1; b=2; c=3; d=4"), ("host", "app.test")]),
+            ),
+            ("https://app.test/", &[("te", "trailers")], Ok(&[("host", "app.test"), ("te", "trailers")])),
+            ("https://app.test/", &[("te", "gzip")], Err(No::ConnectionHeader)),
+            ("https://app.test/", &[("connection", "x-forwarded-user")], Err(No::ConnectionHeader)),
+            ("https://app.test/", &[("transfer-encoding", "chunked")], Err(No::ConnectionHeader)),
+            ("https://app.test/", &[("upgrade", "websocket")], Err(No::ConnectionHeader)),
+            ("https://app.test/", &[("keep-alive", "timeout=5")], Err(No::ConnectionHeader)),
+            ("https://app.test/", &[("proxy-connection", "close")], Err(No::ConnectionHeader)),
+        ];
+        for (uri, headers, expected) in table {
+            let mut request = Request::builder().version(Version::HTTP_2).uri(*uri);
+            for (name, value) in *headers {
+                request = request.header(*name, *value);
+            }
+            let mut request = request.body(()).expect("a request");
+            let checked = check(&mut request).map(|()| {
+                let headers = request.headers().iter();
+                let mut headers: Vec<_> =
+                    headers.map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
+                headers.sort_unstable();
+                headers
+            });
+            assert_eq!(checked, expected.map(<[_]>::to_vec), "{uri} {headers:?}");
         }
     }
 

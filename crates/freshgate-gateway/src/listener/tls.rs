@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a client that is turned away may go on sending, unheard.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// HTTP/2 as ALPN calls it (RFC 9113 section 3.2).
+pub(super) const HTTP_2: &[u8] = b"h2";
+
 /// What a browser gets that speaks plain http here.
 const SPEAK_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 66\r\nConnection: close\r\n\r\n\
@@ -102,7 +105,7 @@ impl Tls {
             .expect("the provider knows the versions that rustls takes for safe")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(InUse(Arc::clone(&certificate))));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
         Ok(Self { certificate, config: Arc::new(config) })
     }
 

@@ -20,23 +20,32 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{connection::UpstreamConnection, headers, pool::Pool, tunnels::Registration};
+use crate::listener::LongestPause;
 
 /// A request's body, from the client to the app.
 pub(super) struct RequestBody {
     incoming: Option<Incoming>,
     hold: Option<Hold>,
+    pause: Option<Pause>,
     identity_headers: Arc<[HeaderName]>,
 }
 
 /// The client's body broke off, is malformed or paused for too long.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the request's body ended early or is malformed")]
-pub struct RequestBodyError(#[source] Arc<hyper::Error>);
+pub enum RequestBodyError {
+    /// It ended early, or is malformed.
+    #[error("the request's body ended early or is malformed")]
+    Broken(#[source] Arc<hyper::Error>),
+    /// Nothing more of it came.
+    #[error("the request's body paused for too long")]
+    Paused,
+}
 
 impl RequestBodyError {
     /// Whether the client took too long.
     pub fn is_timeout(&self) -> bool {
-        let mut cause = self.0.source();
+        let Self::Broken(error) = self else { return true };
+        let mut cause = error.source();
         while let Some(error) = cause {
             if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
             {
@@ -50,10 +59,11 @@ impl RequestBodyError {
 
 impl RequestBody {
     /// The body that belongs to this request. If the client waits for `100 Continue`, the body is held until the app
-    /// says so.
+    /// says so. `longest_pause` if nobody else sees to it that the client goes on.
     pub(super) fn new(
         incoming: Incoming,
         request: &mut Request<()>,
+        longest_pause: Option<LongestPause>,
         identity_headers: Arc<[HeaderName]>,
     ) -> Self {
         let waits = !incoming.is_end_stream()
@@ -72,7 +82,8 @@ impl RequestBody {
             });
             hold
         });
-        Self { incoming: Some(incoming), hold, identity_headers }
+        let pause = longest_pause.map(|LongestPause(longest)| Pause { longest, sleep: None });
+        Self { incoming: Some(incoming), hold, pause, identity_headers }
     }
 
     /// The same, of a body that is empty.
@@ -80,6 +91,7 @@ impl RequestBody {
         self.is_end_stream().then(|| Self {
             incoming: None,
             hold: None,
+            pause: None,
             identity_headers: Arc::clone(&self.identity_headers),
         })
     }
@@ -99,7 +111,17 @@ impl Body for RequestBody {
             this.hold = None;
         }
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(context));
+        let frame = match Pin::new(incoming).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let Some(pause) = &mut this.pause else { return Poll::Pending };
+                ready!(pause.poll_over(context));
+                return Poll::Ready(Some(Err(RequestBodyError::Paused)));
+            }
+        };
+        if let Some(pause) = &mut this.pause {
+            pause.sleep = None;
+        }
         Poll::Ready(frame.map(|frame| match frame {
             Ok(mut frame) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -107,7 +129,7 @@ impl Body for RequestBody {
                 }
                 Ok(frame)
             }
-            Err(error) => Err(RequestBodyError(Arc::new(error))),
+            Err(error) => Err(RequestBodyError::Broken(Arc::new(error))),
         }))
     }
 
@@ -117,6 +139,19 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// How long a client may take to its next bytes.
+struct Pause {
+    longest: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pause {
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let longest = self.longest;
+        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(longest))).as_mut().poll(context)
     }
 }
 

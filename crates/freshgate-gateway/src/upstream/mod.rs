@@ -45,7 +45,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tower::Service;
 
-use crate::listener::ClientConnection;
+use crate::listener::{ClientConnection, LongestPause};
 use body::RequestBody;
 use hand_off::ToldHeaders;
 use headers::GateFacts;
@@ -247,7 +247,9 @@ impl Proxy {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let mut request = Request::from_parts(parts, ());
-        let body = RequestBody::new(body, &mut request, Arc::clone(&upstream.identity_headers));
+        let longest_pause = extensions.get::<LongestPause>().copied();
+        let body =
+            RequestBody::new(body, &mut request, longest_pause, Arc::clone(&upstream.identity_headers));
         (request.map(|()| body), extensions)
     }
 

@@ -1,5 +1,6 @@
 //! The listener, over raw sockets. What a good request leads to is the business of the tests beside the service.
 
+pub(crate) mod http2;
 mod limits;
 mod log;
 pub(crate) mod raw;

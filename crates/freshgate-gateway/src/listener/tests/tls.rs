@@ -56,8 +56,17 @@ async fn serve(tls: Tls, limits: ListenerLimits) -> Served {
     Served::start_with(|listener| listener.with_tls(Some(tls)), service, limits, Duration::from_secs(5)).await
 }
 
-/// Shakes hands as a browser that trusts this certificate alone.
+/// Shakes hands as a browser that trusts this certificate alone, to speak HTTP/1.1.
 pub(crate) async fn connect(address: SocketAddr, trusted: &str) -> io::Result<TlsStream<TcpStream>> {
+    connect_to_speak(&[b"http/1.1"], address, trusted).await
+}
+
+/// The same to speak one of these, the best first.
+pub(crate) async fn connect_to_speak(
+    protocols: &[&[u8]],
+    address: SocketAddr,
+    trusted: &str,
+) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -65,7 +74,7 @@ pub(crate) async fn connect(address: SocketAddr, trusted: &str) -> io::Result<Tl
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let stream = in_time("connects", TcpStream::connect(address)).await?;
     let name = ServerName::try_from("localhost").unwrap();
     in_time("shakes hands", TlsConnector::from(Arc::new(config)).connect(name, stream)).await

@@ -1,6 +1,7 @@
 //! The proxy between two raw sockets: the test plays the browser and the app, byte by byte.
 
 mod failures;
+mod http2;
 mod requests;
 mod reuse;
 mod sessions;
