@@ -14,6 +14,8 @@ use super::{
 pub(super) struct ClientKwargs {
     pub(super) scope: String,
     pub(super) authorize_parameters: AuthorizationParameters,
+    /// Whether their `prompt` is the default.
+    pub(super) prompt_is_default: bool,
     pub(super) auth_method: AuthMethod,
     pub(super) ca_file: Option<(Given, PathBuf)>,
     pub(super) timeout: Option<Duration>,
@@ -66,6 +68,7 @@ impl Default for ClientKwargs {
         Self {
             scope: DEFAULT_SCOPE.to_owned(),
             authorize_parameters: default_parameters(),
+            prompt_is_default: true,
             auth_method: AuthMethod::Automatic,
             ca_file: None,
             timeout: None,
@@ -223,6 +226,7 @@ impl Reading<'_> {
                 return;
             }
         };
+        self.kwargs.prompt_is_default &= entry.key != "prompt";
         // `prompt = ""` leaves it to the provider.
         match self.kwargs.authorize_parameters.set(&entry.key, &text) {
             Ok(()) => {}

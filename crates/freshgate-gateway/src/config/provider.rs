@@ -111,6 +111,7 @@ pub(super) fn finish(draft: Draft, report: &mut Report) -> Option<ConfiguredProv
             scope: draft.client_kwargs.scope,
             offline_access: offline_access.unwrap_or_default(),
             authorize_parameters: draft.client_kwargs.authorize_parameters,
+            prompt_is_default: draft.client_kwargs.prompt_is_default,
             userinfo: userinfo.unwrap_or(true),
             trusted_audiences: trusted_audiences.unwrap_or_default(),
             clock_leeway: clock_leeway.unwrap_or(DEFAULT_CLOCK_LEEWAY),

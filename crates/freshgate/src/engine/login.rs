@@ -193,7 +193,7 @@ impl Engine {
         let provider = self.provider(&request.provider)?;
         let metadata = provider.metadata().await.map_err(|error| provider_trouble(provider.name(), error))?;
         let config = provider.config();
-        let parameters = config.authorize_parameters.and(&request.parameters);
+        let parameters = config.authorize_parameters_for(&metadata).and(&request.parameters);
         let dpop_key = match provider.dpop_algorithm(&metadata) {
             Ok(algorithm) => algorithm.map(|algorithm| new_dpop_key(&*self.0.entropy, algorithm)),
             Err(error) => return Err(no_dpop(provider.name(), error)),

@@ -8,7 +8,7 @@ use freshgate_oidc::{
 };
 use url::Url;
 
-use super::{AssertionAudience, LostAnswer};
+use super::{AssertionAudience, LostAnswer, prompt};
 
 /// The scope that asks for a refresh token (OpenID Connect Core, section 11).
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -76,6 +76,8 @@ pub struct ProviderConfig {
     pub offline_access: OfflineAccess,
     /// What is asked for besides: prompt, audience, resource, …
     pub authorize_parameters: AuthorizationParameters,
+    /// Whether nobody asked for the `prompt` among them: it is then left out where the provider is known not to have it.
+    pub prompt_is_default: bool,
     /// Whether userinfo is asked, where there is one.
     pub userinfo: bool,
     /// Whom else an ID token may be for besides us (OpenID Connect Core, section 3.1.3.7, rule 3).
@@ -127,6 +129,7 @@ impl ProviderConfig {
             scope: String::new(),
             offline_access: OfflineAccess::default(),
             authorize_parameters: AuthorizationParameters::default(),
+            prompt_is_default: false,
             userinfo: true,
             trusted_audiences: Vec::new(),
             clock_leeway: IdTokenExpectations::LEEWAY,
@@ -141,6 +144,16 @@ impl ProviderConfig {
             PushedRequests::Always => true,
             PushedRequests::Never => false,
         }
+    }
+
+    /// What a login asks for besides.
+    pub(crate) fn authorize_parameters_for(&self, metadata: &ProviderMetadata) -> AuthorizationParameters {
+        let mut parameters = self.authorize_parameters.clone();
+        if self.prompt_is_default && prompt::refuses_account_choice(metadata) {
+            // Nothing is wrong with taking it away.
+            let _ = parameters.set("prompt", "");
+        }
+        parameters
     }
 
     /// The scope of an authorization request to a provider that says this of itself; `wanted` takes the place of the

@@ -19,6 +19,17 @@ pub(super) fn account_prompt(metadata: &ProviderMetadata) -> &'static str {
     if offers_choice { "select_account" } else { "login" }
 }
 
+/// Whether a provider is known to refuse `select_account`: it lists its prompts without it, or it is GitLab, or another of
+/// those made with Doorkeeper, which has no page for it and answers `account_selection_required` to whoever is signed in
+/// there. It lists no prompts; its keys are at an address of its own.
+/// <https://github.com/doorkeeper-gem/doorkeeper-openid_connect#configuration>
+pub(super) fn refuses_account_choice(metadata: &ProviderMetadata) -> bool {
+    match &metadata.prompt_values_supported {
+        Some(listed) => !listed.iter().any(|value| value == "select_account"),
+        None => metadata.jwks_uri.path().ends_with("/oauth/discovery/keys"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use freshgate_oidc::{ExpectedIssuer, Issuer};
@@ -60,6 +71,33 @@ mod tests {
             let metadata =
                 ProviderMetadata::parse(document.to_string().as_bytes(), &expected_issuer).unwrap();
             assert_eq!(account_prompt(&metadata), expected, "{issuer} {listed:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_that_nobody_asked_for_is_not_asked_for_where_it_is_refused() {
+        let table = [
+            ("https://id.example", "/jwks", Some(json!(["none", "login", "select_account"])), false),
+            ("https://id.example", "/jwks", Some(json!(["none", "login"])), true),
+            ("https://id.example", "/jwks", None, false),
+            ("https://accounts.google.com", "/jwks", None, false),
+            ("https://gitlab.com", "/oauth/discovery/keys", None, true),
+            ("https://git.example/gitlab", "/oauth/discovery/keys", None, true),
+            ("https://git.example", "/oauth/discovery/keys", Some(json!(["select_account"])), false),
+        ];
+        for (issuer, keys, listed, expected) in table {
+            let mut document = json!({
+                "issuer": issuer,
+                "authorization_endpoint": format!("{issuer}/authorize"),
+                "token_endpoint": format!("{issuer}/token"),
+                "jwks_uri": format!("{issuer}{keys}"),
+            });
+            if let Some(listed) = &listed {
+                document["prompt_values_supported"] = listed.clone();
+            }
+            let issuer = ExpectedIssuer::Exactly(Issuer::new(issuer));
+            let metadata = ProviderMetadata::parse(document.to_string().as_bytes(), &issuer).unwrap();
+            assert_eq!(refuses_account_choice(&metadata), expected, "{document}");
         }
     }
 }
