@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 
+use freshgate::provider::DpopUse;
+
 use super::{
     Config, auth, basics,
     environment::Environment,
     hosts::{self, Hosts},
+    item::{Item, Value},
     keys,
+    provider::ConfiguredProvider,
     public_address::{self, Listening},
-    report::Report,
+    report::{Problem, Report},
     run,
     secrets::{self, Locations},
     session_api::{self, SessionApiAddress},
-    setting::{PUBLIC_URL, SECRETS},
+    setting::{PUBLIC_URL, SECRETS, Sources},
     sources, state_folder,
     store_location::StoreLocation,
     streamlit_options::StreamlitOptions,
@@ -58,6 +62,8 @@ fn read(serve: &crate::cli::Serve, environment: &Environment, report: &mut Repor
     let auth = auth::read(&secrets, environment, &overrides, report);
     run::check_providers(&sources, &auth, report);
 
+    refuse_bound_tokens(&sources, &auth.providers, report);
+
     let public_url = sources.find(PUBLIC_URL, report);
     let listening = Listening {
         address: basics.listen,
@@ -95,4 +101,31 @@ fn read(serve: &crate::cli::Serve, environment: &Environment, report: &mut Repor
         state_folder,
     };
     Some(ServeConfig { gate, upstreams, session_api })
+}
+
+/// An app can do nothing with an access token that is bound to a key of ours (RFC 9449), and would be handed none.
+fn refuse_bound_tokens(sources: &Sources<'_>, providers: &[ConfiguredProvider], report: &mut Report) {
+    let Some(Value::List(apps)) = sources.file.get("upstream").map(|apps| &apps.value) else { return };
+    let is_bearer = |item: &&Item| item.as_text() == Some("bearer");
+    let handed = apps.iter().find_map(|app| match &app.as_table()?.get("hand_off")?.value {
+        Value::List(ways) => ways.iter().find(is_bearer),
+        _ => None,
+    });
+    let Some(handed) = handed else { return };
+    for provider in providers.iter().filter(|one| one.provider.dpop != DpopUse::Never) {
+        let name = &provider.provider.name;
+        let dpop =
+            sources.file.get("provider").and_then(|all| all.as_table()?.get(name)?.as_table()?.get("dpop"));
+        let problem = Problem::error("an app is to be handed access tokens that it could not use")
+            .at(&handed.place, "hands over the token alone");
+        let problem = match dpop {
+            Some(dpop) => problem.beside(&dpop.place, "binds it to a key that the gate keeps"),
+            None => problem,
+        };
+        report.add(
+            problem
+                .help(format!("set `dpop = \"never\"` in [provider.{name}]"))
+                .help("or take \"bearer\" away, and let the app ask the session API, which makes a proof for each request"),
+        );
+    }
 }

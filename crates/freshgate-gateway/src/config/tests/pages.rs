@@ -60,6 +60,11 @@ fn every_configuration_is_good() {
                 (true, false) => Case::with_secrets(&text),
                 // All in one file.
                 (true, true) => Case::new().file("freshgate.toml", &text),
+                // What is about several hosts cannot be at localhost.
+                (false, true) if has("cookie_domain") => {
+                    let auth = GOOD.replace("http://localhost:8501", "https://apps.example.com");
+                    Case::new().file("freshgate.toml", &format!("{text}\n{auth}"))
+                }
                 (false, true) => Case::new().file("freshgate.toml", &format!("{text}\n{GOOD}")),
                 (false, false) => Case::with_freshgate_toml(&text),
             };

@@ -191,6 +191,10 @@ report!(an_unknown_key, case(&format!("{APP}adress = \"x\"\n")));
 report!(an_unknown_framework, case(&format!("{APP}app = \"streamlet\"\n")));
 report!(streamlit_without_a_secret, case(&format!("{APP}app = \"streamlit\"\n")));
 report!(an_unknown_hand_off, case(&format!("{APP}hand_off = [\"header\"]\n")));
+report!(
+    a_bearer_token_that_is_bound,
+    case(&format!("{APP}hand_off = [\"headers\", \"bearer\"]\n[provider.default]\ndpop = \"always\"\n"))
+);
 report!(a_public_path_that_is_none, case(&format!("{APP}public_paths = [\"health\", \"/a b\"]\n")));
 report!(a_timeout_out_of_range, case(&format!("{APP}answer_timeout = \"1ms\"\n")));
 
