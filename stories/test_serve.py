@@ -209,9 +209,17 @@ def test_the_configuration_changes_while_the_gate_runs(serving: Serving, manager
     assert told(page, f"{serving.address}/two/")["told"]["HTTP_X_FORWARDED_USER"] == "alice"
     assert told(page, f"{serving.address}/one/x")["path"] == "/one/x"
 
+    # What needs a restart is named, and nothing of the file is taken.
+    serving.forget_apps()
+    serving.plain("/three")
+    serving.write(session={"idle_timeout": "1h"})
+    serving.reload()
+    serving.gate.wait_for_line(r"is not taken: what was before stays.*settings=.?session\b")
+    assert told(page, f"{serving.address}/two/")["told"]["HTTP_X_FORWARDED_USER"] == "alice"
+
     serving.gate.send(signal.SIGTERM)
     assert serving.gate.wait_for_exit() == 0
-    assert [manager.told() for _ in range(3)][2] == "STOPPING=1"
+    assert [manager.told() for _ in range(5)][4] == "STOPPING=1"
 
 
 def test_an_assertion_is_verified_by_a_library_that_is_not_ours(serving: Serving) -> None:

@@ -9,7 +9,13 @@ mod serve_tests;
 mod tests;
 
 use std::{
-    collections::HashMap, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc,
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -367,20 +373,18 @@ impl GateParts {
 impl OpenGate {
     /// Serves by this configuration from now on, as far as it is about the apps, who may enter and what one client may
     /// ask: the rest of it was settled at the start. Requests under way go on as they began, and no connection is dropped.
-    /// Sockets of signed-in users are closed if the rules for them may have changed: their pages connect again.
+    /// Sockets of signed-in users at apps that `changed` are closed: their pages connect again.
     pub fn reload(
         &self,
         config: &Config,
         upstreams: &[Upstream],
         secrets: Vec<Secret>,
-        rules_changed: bool,
+        changed: &BTreeSet<String>,
     ) -> Result<(), StartupProblem> {
         let hosts = hosts(&self.engine, &self.tunnels, config, upstreams)?;
         self.upstream_secrets.replace_by(secrets);
         self.front.replace_by(hosts);
-        if rules_changed {
-            self.tunnels.close_of_users();
-        }
+        self.tunnels.close_at(changed);
         Ok(())
     }
 
@@ -461,6 +465,7 @@ fn guarded_proxy(
 fn upstream_options(engine: &Engine, main: &Config, config: &Config, upstream: &Upstream) -> UpstreamOptions {
     let told = upstream.told;
     UpstreamOptions {
+        name: upstream.shown_place().into(),
         path: match upstream.path.as_str() {
             "" => String::new(),
             path => as_sent(&format!("{}{path}", config.public.base_path())),

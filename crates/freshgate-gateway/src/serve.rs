@@ -10,7 +10,9 @@ use tokio::net::UnixListener;
 use crate::{
     app,
     cli::Serve,
-    config::{self, Config, Environment, Limits, ServeConfig, SessionApiAddress, StartupProblem, Upstream},
+    config::{
+        self, Config, Environment, ServeConfig, SessionApiAddress, StartupProblem, Upstream, changed_apps,
+    },
     gate::{self, GateParts, OpenGate, SessionApiListener},
     not_started::NotStarted,
     open_files,
@@ -67,11 +69,11 @@ pub async fn serve(
         operator,
     };
     let gate = parts.open(public, private, std::future::ready(()))?;
-    let session_api = session_api.map(RemovedAtTheEnd);
+    let private = session_api.clone().map(RemovedAtTheEnd);
     let start = config.public.start();
     tracing::info!(address = %start, apps = upstreams.len(), "ready");
     tell_service_manager(&[NotifyState::Ready]);
-    let mut running = Running { command, environment, config, upstreams, gate };
+    let mut running = Running { command, environment, config, upstreams, session_api, gate };
     while signals.asked().await == Asked::Reload {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             tell_service_manager(&[NotifyState::Reloading, now]);
@@ -88,7 +90,7 @@ pub async fn serve(
             ExitCode::FAILURE
         }
     };
-    drop(session_api);
+    drop(private);
     Ok(stopped)
 }
 
@@ -109,6 +111,7 @@ struct Running<'a> {
     environment: &'a Environment,
     config: Config,
     upstreams: Vec<Upstream>,
+    session_api: Option<SessionApiAddress>,
     gate: OpenGate,
 }
 
@@ -124,12 +127,17 @@ impl Running<'_> {
             }
         };
         notes.print();
-        let settled = settled_at_the_start(&self.config, &new.gate);
+        let mut settled = settled_at_the_start(&self.config, &new.gate);
+        // Where nobody could ask and now somebody can, or the other way.
+        settled.extend((self.session_api != new.session_api).then_some("session_api"));
         if !settled.is_empty() {
-            tracing::warn!(
+            // All or nothing: a gate that serves by half of a file is one that nobody has described.
+            tracing::error!(
                 settings = settled.join(", "),
-                "these have changed and count after a restart only"
+                "the changed configuration is not taken: what was before stays. These settings have changed, and need a \
+                 restart"
             );
+            return;
         }
         match self.take(&new) {
             Ok(()) => tracing::info!(apps = self.upstreams.len(), "the configuration was read again"),
@@ -144,15 +152,10 @@ impl Running<'_> {
         let secrets = secrets(&new.upstreams)?;
         let mut config = self.config.clone();
         config.access = new.gate.access.clone();
-        config.limits = Limits {
-            // The listener's, which is open.
-            connections: config.limits.connections,
-            connections_per_client: config.limits.connections_per_client,
-            request_header_bytes: config.limits.request_header_bytes,
-            ..new.gate.limits
-        };
-        let rules_changed = config.access != self.config.access || new.upstreams != self.upstreams;
-        self.gate.reload(&config, &new.upstreams, secrets, rules_changed)?;
+        config.cookie_domain.clone_from(&new.gate.cookie_domain);
+        config.limits = new.gate.limits;
+        let changed = changed_apps((&self.config, &self.upstreams), (&config, &new.upstreams));
+        self.gate.reload(&config, &new.upstreams, secrets, &changed)?;
         self.config = config;
         self.upstreams.clone_from(&new.upstreams);
         Ok(())
@@ -176,8 +179,21 @@ fn settled_at_the_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("limits.request_header_bytes", old.limits.request_header_bytes != new.limits.request_header_bytes),
         ("log", old.log != new.log),
+        ("tls", !same_certificate(old, new)),
+        ("trusted_proxies, forwarded_header", old.proxies != new.proxies),
+        ("session", old.session != new.session),
+        ("keys", old.keys != new.keys),
+        ("auth and provider", old.providers != new.providers),
     ];
     differ.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
+
+/// The files themselves are followed.
+fn same_certificate(old: &Config, new: &Config) -> bool {
+    match (&old.tls, &new.tls) {
+        (Some(old), Some(new)) => old.follows_the_files_of(new),
+        (old, new) => old.is_none() == new.is_none(),
+    }
 }
 
 /// By what the apps prove themselves. A file that is not there is made, so that gate and app need to agree on its name alone.

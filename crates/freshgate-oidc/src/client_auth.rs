@@ -64,7 +64,7 @@ impl fmt::Display for ClientAuthMethod {
 }
 
 /// What we can prove ourselves with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCredential {
     /// A secret shared with the provider.
     Secret(Secret),

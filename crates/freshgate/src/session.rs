@@ -244,7 +244,7 @@ impl FreshSession {
 }
 
 /// How long a session may live and how fresh its tokens are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPolicy {
     /// From login to the end, whatever happens between.
     pub absolute_lifetime: Duration,

@@ -49,6 +49,41 @@ impl Config {
     }
 }
 
+/// Where apps are that are no longer spoken to in the way they were, or whose users are held to other rules: those that are
+/// gone, too.
+pub fn changed_apps(
+    (before, apps_before): (&Config, &[Upstream]),
+    (now, apps_now): (&Config, &[Upstream]),
+) -> BTreeSet<String> {
+    let (hosts_before, hosts_now) = (before.hosts(apps_before), now.hosts(apps_now));
+    let is_there_now = |host: &Host, app: &Upstream| {
+        before.cookie_domain == now.cookie_domain
+            && hosts_now.iter().any(|other| other.name == host.name && other.has_just(app, host))
+    };
+    let apps = hosts_before.iter().flat_map(|host| host.upstreams.iter().map(move |app| (host, app)));
+    apps.filter(|(host, app)| !is_there_now(host, app)).map(|(_, app)| app.shown_place()).collect()
+}
+
+impl Host {
+    /// Whether an app is here as it was at `before`, with the same rules.
+    fn has_just(&self, app: &Upstream, before: &Self) -> bool {
+        self.upstreams.contains(app) && self.facts_of(app) == before.facts_of(app)
+    }
+
+    /// What decides about who gets to an app: what is about its path, one above or one below; and which apps below take paths
+    /// away from it.
+    fn facts_of(&self, app: &Upstream) -> impl PartialEq + use<> {
+        let access = &self.config.access;
+        let about = |path: &str| upstream::covers(path, &app.path) || upstream::covers(&app.path, path);
+        let rules: Vec<_> = access.rules.iter().filter(|rule| about(&rule.path)).cloned().collect();
+        let open: Vec<_> = access.open_paths.iter().filter(|path| about(path)).cloned().collect();
+        let below =
+            self.upstreams.iter().map(|other| &other.path).filter(|path| upstream::covers(&app.path, path));
+        let below: BTreeSet<String> = below.cloned().collect();
+        (rules, open, below, access.require_login, access.unverified_email)
+    }
+}
+
 /// What is known of hosts while apps and rules are read.
 pub(super) struct Hosts<'a> {
     public: Option<&'a PublicAddress>,

@@ -17,7 +17,7 @@ use super::{
 const FILE_NAME: &str = "keys.toml";
 
 /// What there is besides the key that is made from `cookie_secret`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysConfig {
     /// The file that `freshgate keys` writes. It need not be there; unless told otherwise, it is beside the store.
     pub file: PathBuf,

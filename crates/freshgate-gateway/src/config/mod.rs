@@ -59,7 +59,7 @@ pub use auth::ExposedTokens;
 pub use dev::{DevConfig, load_dev};
 pub use environment::Environment;
 pub use health::load_health;
-pub use hosts::Host;
+pub use hosts::{Host, changed_apps};
 pub use keys::KeysConfig;
 pub use limits::Limits;
 pub use log::{LogConfig, LogFormat};

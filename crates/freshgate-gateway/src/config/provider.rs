@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A provider, and how to reach it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfiguredProvider {
     /// The provider, for the engine.
     pub provider: ProviderConfig,

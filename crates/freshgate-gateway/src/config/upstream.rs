@@ -90,8 +90,8 @@ impl Upstream {
         if self.path.is_empty() { "/" } else { &self.path }
     }
 
-    /// Where it is, as people write it.
-    fn shown_place(&self) -> String {
+    /// Where it is, as people write it: of all apps no two are there.
+    pub fn shown_place(&self) -> String {
         format!("{}{}", self.host.as_deref().unwrap_or_default(), self.shown_path())
     }
 }
@@ -360,7 +360,8 @@ pub(super) fn require_logins(access: &mut Access, upstreams: &[Upstream]) {
     }
 }
 
-fn covers(above: &str, path: &str) -> bool {
+/// Whether a path is this one, or below it.
+pub(super) fn covers(above: &str, path: &str) -> bool {
     let (above, path) = (above.trim_end_matches('/').to_ascii_lowercase(), path.to_ascii_lowercase());
     path.strip_prefix(&*above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -1,6 +1,10 @@
 //! The whole gate in front of several apps: which of them gets a request, and what it is told.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use freshgate::{
     Engine, Timestamp,
@@ -8,10 +12,11 @@ use freshgate::{
     engine::Opened,
     session::{EndReason, SessionKey},
 };
+use freshgate_web::AccessRule;
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{Config, Told, Upstream},
+    config::{Config, Told, Upstream, changed_apps},
     gate::{GateParts, OpenGate},
     listener::tests::raw::{App, Raw},
     session_api::UpstreamSecrets,
@@ -255,7 +260,7 @@ async fn a_reload_changes_the_apps_and_drops_no_connection() {
     connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await;
     assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
     client.expect("first").await;
-    world.open.reload(&world.config, &[at(&new, "")], Vec::new(), true).unwrap();
+    world.open.reload(&world.config, &[at(&new, "")], Vec::new(), &BTreeSet::new()).unwrap();
     connection.send("later").await;
     client.expect("later").await;
 
@@ -265,6 +270,97 @@ async fn a_reload_changes_the_apps_and_drops_no_connection() {
     assert_eq!(first, "GET /next HTTP/1.1");
     assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
     world.open.close().await;
+}
+
+#[tokio::test]
+async fn a_reload_closes_the_sockets_of_apps_that_changed_and_no_others() {
+    let (one, two, new) = (App::start().await, App::start().await, App::start().await);
+    let before = vec![at(&one, "/one"), at(&two, "/two")];
+    let world = World::start(before.clone(), Duration::ZERO, |_| {}).await;
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut sockets = Vec::new();
+    for (app, path) in [(&one, "/one/ws"), (&two, "/two/ws")] {
+        let mut client = world.ask_signed_in(path, handshake).await;
+        let mut upstream = app.accept().await;
+        upstream.head().await;
+        upstream.send(agreed).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+        sockets.push((client, upstream));
+    }
+    let mut download = world.ask_signed_in("/one/large", "").await;
+    let mut serving = one.accept().await;
+    serving.head().await;
+    serving.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await;
+    assert!(download.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+
+    let after = vec![at(&one, "/one"), at(&new, "/two")];
+    let changed = changed_apps((&world.config, &before), (&world.config, &after));
+    world.open.reload(&world.config, &after, Vec::new(), &changed).unwrap();
+    let [(one_client, one_upstream), (two_client, _)] = &mut sockets[..] else { panic!("two") };
+    two_client.expect_end().await;
+    one_client.send("hello").await;
+    one_upstream.expect("hello").await;
+    one_upstream.send("there").await;
+    one_client.expect("there").await;
+    serving.send("later").await;
+    download.expect("firstlater").await;
+    world.open.close().await;
+}
+
+/// What changes, and at which of three apps sockets are closed.
+#[tokio::test]
+async fn an_app_changes_with_its_rules_too() {
+    type Change = fn(&mut Config, &mut Vec<Upstream>);
+    let rule = |path: &str| AccessRule { path: path.into(), conditions: Vec::new() };
+    let apps = || {
+        let app = |host: Option<&str>, path: &str| Upstream {
+            host: host.map(str::to_owned),
+            path: path.into(),
+            ..Upstream::new("127.0.0.1:1")
+        };
+        vec![app(None, ""), app(None, "/two"), app(Some("wiki.localhost"), "")]
+    };
+    let all: &[&str] = &["/", "/two", "wiki.localhost/"];
+    let table: &[(&str, Change, &[&str])] = &[
+        ("nothing", |_, _| {}, &[]),
+        ("the order", |_, apps| apps.reverse(), &[]),
+        ("limits", |config, _| config.limits.sockets_per_session = 1, &[]),
+        ("an address", |_, apps| apps[1].address = "127.0.0.1:2".into(), &["/two"]),
+        ("an app is gone", |_, apps| drop(apps.remove(1)), &["/", "/two"]),
+        (
+            "an app takes a path",
+            |_, apps| apps.push(Upstream { path: "/two/x".into(), ..apps[1].clone() }),
+            &["/", "/two"],
+        ),
+        ("a login of one", |_, apps| apps[2].require_login = Some(true), &["wiki.localhost/"]),
+        ("a login of all", |config, _| config.access.require_login = true, all),
+        ("an address counts", |config, _| config.access.unverified_email = true, all),
+        ("the domain", |config, _| config.cookie_domain = Some("localhost".into()), all),
+    ];
+    let gate = TestGate::new().await;
+    for (what, change, expected) in table {
+        let (mut config, mut now) = (gate.config.clone(), apps());
+        change(&mut config, &mut now);
+        let changed = changed_apps((&gate.config, &apps()), (&config, &now));
+        assert_eq!(changed.iter().map(String::as_str).collect::<Vec<_>>(), *expected, "{what}");
+    }
+    for (path, host, expected) in [
+        ("/two/x", None, &["/", "/two"][..]),
+        ("/three", None, &["/"]),
+        ("/", Some("wiki.localhost"), &["wiki.localhost/"]),
+    ] {
+        let mut config = gate.config.clone();
+        match host {
+            Some(host) => config.access.rules_of_hosts.push((host.to_owned(), rule(path))),
+            None => config.access.rules.push(rule(path)),
+        }
+        let changed = changed_apps((&gate.config, &apps()), (&config, &apps()));
+        let expected: Vec<&str> =
+            if host.is_none() { [expected, &["wiki.localhost/"]].concat() } else { expected.to_vec() };
+        assert_eq!(changed.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{path}");
+    }
 }
 
 #[tokio::test]

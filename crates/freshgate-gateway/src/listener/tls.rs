@@ -109,6 +109,12 @@ impl Tls {
         Ok(Self { certificate, config: Arc::new(config) })
     }
 
+    /// Whether both follow the same files.
+    pub(crate) fn follows_the_files_of(&self, other: &Self) -> bool {
+        let files = |tls: &Self| (tls.certificate.path.clone(), tls.certificate.key_path.clone());
+        files(self) == files(other)
+    }
+
     /// The certificate that is in use, first, and those that vouch for it.
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.certificate.in_use.read().unwrap_or_else(PoisonError::into_inner).cert.clone()

@@ -79,6 +79,8 @@ impl ProxyOptions {
 /// An app, and how it is spoken to.
 #[derive(Clone)]
 pub struct UpstreamOptions {
+    /// What it is called, where sockets of one app are told from those of another.
+    pub name: Arc<str>,
     /// Where it listens: `HOST:PORT`. A name is looked up at each new connection.
     pub address: Arc<str>,
     /// The path that is the app's, with all that follows after a `/`, as browsers send it; empty for all paths.
@@ -103,6 +105,7 @@ impl UpstreamOptions {
     /// The options for an app at this address, for every path.
     pub fn new(address: impl Into<Arc<str>>) -> Self {
         Self {
+            name: Arc::default(),
             address: address.into(),
             path: String::new(),
             strip_path: false,
@@ -124,12 +127,14 @@ pub struct Entrant {
     pub session: SessionKey,
     /// The rules.
     pub permit: Permit,
+    /// The app that he is at, by its name.
+    pub app: Arc<str>,
 }
 
 impl Entrant {
     /// The visitor of a session where no rule is.
     pub fn unconditional(session: SessionKey) -> Self {
-        Self { session, permit: Permit::unconditional() }
+        Self { session, permit: Permit::unconditional(), app: Arc::default() }
     }
 }
 
@@ -191,7 +196,8 @@ impl Service<Admitted<Incoming>> for ReverseProxy {
     fn call(&mut self, admitted: Admitted<Incoming>) -> Forwarding {
         let entrant = match admitted.visitor() {
             Visitor::SignedIn(session) => {
-                Some(Entrant { session: session.key(), permit: admitted.permit().clone() })
+                let permit = admitted.permit().clone();
+                Some(Entrant { permit, ..Entrant::unconditional(session.key()) })
             }
             Visitor::Anonymous => None,
         };
@@ -207,6 +213,7 @@ impl Proxy {
         entrant: Option<Entrant>,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         let upstream = self.upstreams.of(&request).ok_or(UpstreamError::NoApp)?;
+        let entrant = entrant.map(|entrant| Entrant { app: Arc::clone(&upstream.options.name), ..entrant });
         if websocket::is_handshake(&request) {
             return Box::pin(websocket::forward(self, upstream, request, entrant)).await;
         }

@@ -1,7 +1,7 @@
 //! Which open sockets belong to which session.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -45,6 +45,7 @@ type Shard = HashMap<SessionKey, Vec<Entry>>;
 struct Entry {
     number: u64,
     permit: Permit,
+    app: Arc<str>,
     connection: ClientConnection,
 }
 
@@ -97,9 +98,10 @@ impl Tunnels {
         self.close_where(&session.key(), |entry| !entry.permit.still_holds(session))
     }
 
-    /// Closes every socket of a signed-in user, in the same way.
-    pub(crate) fn close_of_users(&self) -> usize {
-        self.sessions().iter().map(|session| self.close_session(session)).sum()
+    /// Closes the sockets that signed-in users have open at these apps, in the same way.
+    pub(crate) fn close_at(&self, apps: &BTreeSet<String>) -> usize {
+        let is_there = |entry: &Entry| apps.contains(&*entry.app);
+        self.sessions().iter().map(|session| self.close_where(session, is_there)).sum()
     }
 
     fn close_where(&self, session: &SessionKey, closes: impl Fn(&Entry) -> bool) -> usize {
@@ -119,8 +121,8 @@ impl Tunnels {
     pub(super) fn register(&self, entrant: Option<Entrant>, connection: ClientConnection) -> Registration {
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed);
         let session = entrant.as_ref().map(|entrant| entrant.session);
-        if let Some(Entrant { session, permit }) = entrant {
-            self.enter(session, Entry { number, permit, connection });
+        if let Some(Entrant { session, permit, app }) = entrant {
+            self.enter(session, Entry { number, permit, app, connection });
         }
         self.0.open.fetch_add(1, Ordering::Relaxed);
         let engine = self.0.engine.as_ref();
@@ -259,6 +261,26 @@ mod tests {
         entries.clear();
         assert_eq!((tunnels.count(), tunnels.has_open(&mine)), (0, false));
         assert_eq!(tunnels.close_session(&mine), 0);
+    }
+
+    #[test]
+    fn closing_at_an_app_reaches_the_sockets_there_and_no_others() {
+        let tunnels = Tunnels::new();
+        let sockets = [connection(), connection(), connection(), connection()];
+        let places = [Some((1, "/a")), Some((1, "/b")), Some((2, "/a")), None];
+        let entrant = |(key, app): (u8, &str)| Entrant {
+            app: app.into(),
+            ..Entrant::unconditional(SessionKey::from_bytes([key; 32]))
+        };
+        let entries: Vec<_> = sockets
+            .iter()
+            .zip(places)
+            .map(|(socket, place)| tunnels.register(place.map(entrant), socket.clone()))
+            .collect();
+        assert_eq!(tunnels.close_at(&BTreeSet::from(["/a".to_owned(), "/c".to_owned()])), 2);
+        let told: Vec<_> = sockets.iter().map(ClientConnection::is_told_to_end).collect();
+        assert_eq!(told, [true, false, true, false]);
+        drop(entries);
     }
 
     #[tokio::test]

@@ -24,6 +24,18 @@ pub struct ClientKey {
     pub(super) certificate: Option<String>,
 }
 
+/// Whether they are one key, by its public part, and are used in one way.
+impl PartialEq for ClientKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.pair.public_part() == other.pair.public_part()
+            && self.algorithm == other.algorithm
+            && self.key_id == other.key_id
+            && self.certificate == other.certificate
+    }
+}
+
+impl Eq for ClientKey {}
+
 /// Why a text is no key that signs client assertions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -28,6 +28,15 @@ pub(crate) const CURVES: [(SigningAlgorithm, &str); 3] = [
 ];
 
 impl KeyPair {
+    /// What everybody may know of it.
+    pub(crate) fn public_part(&self) -> &[u8] {
+        match self {
+            Self::Rsa(pair) => pair.public_key().as_ref(),
+            Self::Ec(_, pair) => pair.public_key().as_ref(),
+            Self::Ed25519(pair) => pair.public_key().as_ref(),
+        }
+    }
+
     /// The key that these 32 bytes make, for ES256 and EdDSA. `None` for any other algorithm, and for one in four billion.
     pub(crate) fn of_seed(algorithm: SigningAlgorithm, seed: &[u8]) -> Option<Self> {
         match algorithm {

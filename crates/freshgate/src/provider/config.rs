@@ -50,7 +50,7 @@ pub enum DpopUse {
 }
 
 /// A provider, as an operator describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderConfig {
     /// Its name: `default`, or that of its `[auth.NAME]` section.
     pub name: String,

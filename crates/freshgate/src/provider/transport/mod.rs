@@ -170,7 +170,7 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// How the [`HttpTransport`] connects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportOptions {
     /// Connecting and TLS may take this long.
     pub connect_timeout: Duration,
