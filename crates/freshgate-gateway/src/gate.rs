@@ -42,16 +42,16 @@ pub use front::GuardedProxy;
 
 use crate::{
     config::{
-        Config, ConfiguredProvider, Framework, Host, MORE_RESOURCES, StartupProblem, StoreLocation, Told,
-        Upstream, as_sent,
+        AppScheme, Config, ConfiguredProvider, Framework, Host, MORE_RESOURCES, StartupProblem,
+        StoreLocation, Told, Upstream, as_sent,
     },
     keys,
     listener::{Listener, ListenerLimits},
     operator::{OperatorListener, Ready},
     session_api::{SessionApi, UpstreamSecrets},
     upstream::{
-        Assertions, Entrant, HandOff, ProxyOptions, ReverseProxy, StillOpen, Tunnels, UpstreamOptions,
-        close_sockets_of_ended_sessions,
+        AppTls, Assertions, Entrant, HandOff, ProxyOptions, ReachedBy, ReverseProxy, StillOpen, Tunnels,
+        UpstreamOptions, close_sockets_of_ended_sessions,
     },
 };
 
@@ -422,13 +422,13 @@ fn hosts(
     };
     let guard = GateLayer::new(engine.clone(), of_host(first)).map_err(|error| cannot_be_served(&error))?;
     let mut front = Hosts {
-        first: guarded_proxy(&guard, engine, tunnels, config, first),
+        first: guarded_proxy(&guard, engine, tunnels, config, first)?,
         first_name: config.public.host_name().unwrap_or_default().to_owned(),
         others: HashMap::new(),
     };
     for host in others {
         let guard = guard.for_another_host(of_host(host)).map_err(|error| cannot_be_served(&error))?;
-        let proxy = guarded_proxy(&guard, engine, tunnels, config, host);
+        let proxy = guarded_proxy(&guard, engine, tunnels, config, host)?;
         front.others.insert(host.name.clone().unwrap_or_default(), proxy);
     }
     Ok(front)
@@ -448,7 +448,7 @@ fn guarded_proxy(
     tunnels: &Tunnels,
     main: &Config,
     host: &Host,
-) -> GuardedProxy {
+) -> Result<GuardedProxy, StartupProblem> {
     let config = &host.config;
     let scheme = if config.public.is_https() { Scheme::HTTPS } else { Scheme::HTTP };
     let options = ProxyOptions {
@@ -456,15 +456,35 @@ fn guarded_proxy(
         host: config.public.host(),
         ..ProxyOptions::new(scheme)
     };
-    let upstreams =
-        host.upstreams.iter().map(|upstream| upstream_options(engine, main, config, upstream)).collect();
-    guard.layer(ReverseProxy::new(options, upstreams, tunnels.clone(), StoredSessions(engine.clone())))
+    let upstreams = host.upstreams.iter().map(|upstream| upstream_options(engine, main, config, upstream));
+    let upstreams = upstreams.collect::<Result<_, _>>()?;
+    Ok(guard.layer(ReverseProxy::new(options, upstreams, tunnels.clone(), StoredSessions(engine.clone()))))
+}
+
+fn reached_by(upstream: &Upstream) -> Result<ReachedBy, StartupProblem> {
+    let name = match &upstream.scheme {
+        AppScheme::Http => return Ok(ReachedBy::Tcp),
+        AppScheme::Unix => return Ok(ReachedBy::Unix),
+        AppScheme::Https(name) => name,
+    };
+    AppTls::new(name, upstream.ca_file.as_deref()).map(ReachedBy::Tls).map_err(|error| {
+        StartupProblem::new("the certificate of an app cannot be checked")
+            .at(format!("upstream {}", upstream.shown_place()))
+            .because(&error)
+            .mend("name a file in PEM form with the certificates that vouch for the app's own in `ca_file`, or leave it out: then those count that the system trusts")
+    })
 }
 
 /// `main` is what the gate was told, and `config` what follows for the app's host.
-fn upstream_options(engine: &Engine, main: &Config, config: &Config, upstream: &Upstream) -> UpstreamOptions {
+fn upstream_options(
+    engine: &Engine,
+    main: &Config,
+    config: &Config,
+    upstream: &Upstream,
+) -> Result<UpstreamOptions, StartupProblem> {
     let told = upstream.told;
-    UpstreamOptions {
+    Ok(UpstreamOptions {
+        reached_by: reached_by(upstream)?,
         name: upstream.shown_place().into(),
         path: match upstream.path.as_str() {
             "" => String::new(),
@@ -486,7 +506,7 @@ fn upstream_options(engine: &Engine, main: &Config, config: &Config, upstream: &
         connect_timeout: upstream.connect_timeout,
         answer_timeout: upstream.answer_timeout,
         ..UpstreamOptions::new(upstream.address.as_str())
-    }
+    })
 }
 
 /// The address of an app, without a `/` at its end.

@@ -76,7 +76,7 @@ pub use source::Place;
 pub(crate) use state_folder::kept_secret;
 pub use store_location::StoreLocation;
 pub(crate) use upstream::as_sent;
-pub use upstream::{Framework, Told, Upstream};
+pub use upstream::{AppScheme, Framework, Told, Upstream};
 
 /// Everything that the gate is told, checked; but for the apps behind it.
 #[derive(Clone, Debug)]

@@ -22,8 +22,12 @@ pub struct Upstream {
     pub host: Option<String>,
     /// Its path below the gate's base path, such as `/reports`; empty: every path that is no other app's.
     pub path: String,
-    /// Where it listens: `HOST:PORT`.
+    /// Where it listens: `HOST:PORT`, or the path of a unix socket.
     pub address: String,
+    /// How it is reached there.
+    pub scheme: AppScheme,
+    /// The file with the certificates that vouch for its own; `None`: those that the system trusts.
+    pub ca_file: Option<PathBuf>,
     /// Whether it takes itself to be at `/`.
     pub strip_path: bool,
     /// What it is made with, if that makes a difference.
@@ -42,6 +46,18 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long it may take to the head of its answer; `None`: as long as it likes.
     pub answer_timeout: Option<Duration>,
+}
+
+/// How an app is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AppScheme {
+    /// By TCP, in the clear.
+    #[default]
+    Http,
+    /// By TLS, with a certificate for this name.
+    Https(String),
+    /// On a unix socket.
+    Unix,
 }
 
 /// What an app is made with.
@@ -73,6 +89,8 @@ impl Upstream {
             host: None,
             path: String::new(),
             address: address.into(),
+            scheme: AppScheme::Http,
+            ca_file: None,
             strip_path: false,
             framework: Framework::Any,
             told: Told::default(),
@@ -97,10 +115,11 @@ impl Upstream {
 }
 
 /// What `[[upstream]]` may say.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "host",
     "path",
     "address",
+    "ca_file",
     "strip_path",
     "app",
     "hand_off",
@@ -215,7 +234,17 @@ fn read_one(
     let (connect_timeout, answer_timeout) = (timeout("connect_timeout"), timeout("answer_timeout"));
     let told = given("hand_off").map(|given| told(&given, report)).unwrap_or_default();
     let public_paths = given("public_paths").map(|given| public_paths(&given, report)).unwrap_or_default();
-    let default = Upstream::new(address?);
+    let ca_file = given("ca_file");
+    let (address, scheme) = address?;
+    if let (Some(ca_file), false) = (&ca_file, matches!(scheme, AppScheme::Https(_))) {
+        report.add(
+            Problem::warning(format!("`{}` has no effect", ca_file.name))
+                .at(&ca_file.item.place, "the app shows no certificate")
+                .help("write the app's address with https://"),
+        );
+    }
+    let ca_file = ca_file.and_then(|given| given.path(report));
+    let default = Upstream { scheme, ca_file, ..Upstream::new(address) };
     Some(Upstream {
         host: host?,
         path: path?,
@@ -231,31 +260,43 @@ fn read_one(
     })
 }
 
-fn address(given: &Given, report: &mut Report) -> Option<String> {
+fn address(given: &Given, report: &mut Report) -> Option<(String, AppScheme)> {
     let text = given.text(report)?.trim();
+    if let Some(path) = text.strip_prefix("unix:") {
+        // As for the session API: one may write `unix:///run/app.sock`.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return match given.folder.join(path).to_str() {
+            Some(path) if path.ends_with(".sock") || !path.ends_with('/') => {
+                Some((path.to_owned(), AppScheme::Unix))
+            }
+            _ => given.refuse("not the path of a socket", "write it such as unix:/run/app.sock", report),
+        };
+    }
     let example = "write where the app listens, such as http://127.0.0.1:8601";
     let Ok(url) = Url::parse(text) else { return given.refuse("not an address", example, report) };
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     match (url.scheme(), url.host(), url.port_or_known_default()) {
-        ("https", ..) => given.refuse(
-            "apps are spoken to over plain http",
-            "let the app listen on this machine or in a private network, and write its http address",
-            report,
-        ),
-        ("http", Some(_), _) if !url.username().is_empty() || url.password().is_some() => given.refuse(
-            "a user name or a password does not belong here",
-            "remove what is before the `@`",
-            report,
-        ),
-        ("http", Some(_), _) if !bare => given.refuse(
+        ("http" | "https", Some(_), _) if !url.username().is_empty() || url.password().is_some() => given
+            .refuse(
+                "a user name or a password does not belong here",
+                "remove what is before the `@`",
+                report,
+            ),
+        ("http" | "https", Some(_), _) if !bare => given.refuse(
             "nothing may follow the port",
             "write the app's path as `path`; with `strip_path = true` the app does not see it",
             report,
         ),
-        ("http", Some(Host::Domain(name)), Some(port)) => Some(format!("{name}:{port}")),
-        ("http", Some(Host::Ipv4(ip)), Some(port)) => Some(format!("{ip}:{port}")),
-        ("http", Some(Host::Ipv6(ip)), Some(port)) => Some(format!("[{ip}]:{port}")),
-        _ => given.refuse("not an http address", example, report),
+        (scheme @ ("http" | "https"), Some(host), Some(port)) => {
+            let name = match host {
+                Host::Domain(name) => name.to_owned(),
+                Host::Ipv4(ip) => ip.to_string(),
+                Host::Ipv6(ip) => format!("[{ip}]"),
+            };
+            let address = format!("{name}:{port}");
+            Some((address, if scheme == "https" { AppScheme::Https(name) } else { AppScheme::Http }))
+        }
+        _ => given.refuse("not an http or https address", example, report),
     }
 }
 

@@ -6,32 +6,31 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::transport::AppTransport;
 
 /// An app that refuses a large body answers and hangs up, and what is still on its way to it then fails to be sent. That
 /// failure is kept quiet: what can be read tells how the exchange ended, with an answer or without one.
 #[derive(Debug)]
 pub(super) struct AppSocket {
-    stream: TcpStream,
+    stream: AppTransport,
     hung_up: bool,
 }
 
 impl AppSocket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: AppTransport) -> Self {
         Self { stream, hung_up: false }
     }
 
-    pub(super) fn into_tcp(self) -> TcpStream {
+    pub(super) fn into_transport(self) -> AppTransport {
         self.stream
     }
 
     fn quietly(
         &mut self,
         length: usize,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut AppTransport>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if self.hung_up {
             return Poll::Ready(Ok(length));

@@ -13,9 +13,9 @@ use hyper::{
     client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::unconstrained};
+use tokio::task::unconstrained;
 
-use super::{app_socket::AppSocket, body::RequestBody};
+use super::{app_socket::AppSocket, body::RequestBody, transport::AppTransport};
 
 /// How much of an answer's head is read before it is given up; also the most that is read of a body at once.
 const ANSWER_HEAD: usize = 64 * 1024;
@@ -34,7 +34,7 @@ struct Driver {
 }
 
 impl UpstreamConnection {
-    pub(super) async fn open(stream: TcpStream) -> Result<Box<Self>, hyper::Error> {
+    pub(super) async fn open(stream: AppTransport) -> Result<Box<Self>, hyper::Error> {
         let (sender, http) = http1::Builder::new()
             .max_header_size(ANSWER_HEAD)
             .max_buf_size(ANSWER_HEAD)
@@ -104,13 +104,13 @@ impl UpstreamConnection {
     }
 
     /// The socket after the app agreed to change protocols, and what it has sent in the new one.
-    pub(super) async fn into_upgraded(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+    pub(super) async fn into_upgraded(mut self: Box<Self>) -> Option<(AppTransport, Bytes)> {
         future::poll_fn(
             |context| if run(&mut self.driver, context) { Poll::Ready(()) } else { Poll::Pending },
         )
         .await;
         let http1::Parts { io, read_buf, .. } = self.driver?.http.into_parts();
-        Some((io.into_inner().into_tcp(), read_buf))
+        Some((io.into_inner().into_transport(), read_buf))
     }
 }
 

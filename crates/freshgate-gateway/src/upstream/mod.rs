@@ -22,6 +22,7 @@ mod pool;
 mod route;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod tunnel;
 mod tunnels;
 mod websocket;
@@ -55,6 +56,7 @@ pub use body::{RequestBodyError, ResponseBody};
 pub(crate) use closing::close_sockets_of_ended_sessions;
 pub use error::UpstreamError;
 pub use hand_off::{Assertions, HandOff};
+pub use transport::{AppTls, AppTlsError, ReachedBy};
 pub use tunnels::Tunnels;
 
 /// What the proxy needs to know, whichever app a request is for.
@@ -81,8 +83,10 @@ impl ProxyOptions {
 pub struct UpstreamOptions {
     /// What it is called, where sockets of one app are told from those of another.
     pub name: Arc<str>,
-    /// Where it listens: `HOST:PORT`. A name is looked up at each new connection.
+    /// Where it listens: `HOST:PORT`, or the path of a unix socket. A name is looked up at each new connection.
     pub address: Arc<str>,
+    /// How it is reached there.
+    pub reached_by: ReachedBy,
     /// The path that is the app's, with all that follows after a `/`, as browsers send it; empty for all paths.
     pub path: String,
     /// Whether the app is not told this path: it takes itself to be at `/`, and reads in `X-Forwarded-Prefix` where it is.
@@ -107,6 +111,7 @@ impl UpstreamOptions {
         Self {
             name: Arc::default(),
             address: address.into(),
+            reached_by: ReachedBy::Tcp,
             path: String::new(),
             strip_path: false,
             hand_off: None,

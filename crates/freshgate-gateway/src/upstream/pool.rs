@@ -6,19 +6,16 @@ use std::{
     time::Duration,
 };
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
+use tokio::time::{Instant, timeout};
+
+use super::{
+    ReachedBy, UpstreamError, UpstreamOptions, connection::UpstreamConnection, transport::AppTransport,
 };
-
-use super::{UpstreamError, UpstreamOptions, connection::UpstreamConnection};
-
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
 
 /// One app and the connections to it.
 pub(super) struct Pool {
     address: Arc<str>,
+    reached_by: ReachedBy,
     connect_timeout: Duration,
     idle_timeout: Duration,
     most_idle: usize,
@@ -36,6 +33,7 @@ impl Pool {
     pub(super) fn start(options: &UpstreamOptions) -> Arc<Self> {
         let pool = Arc::new(Self {
             address: Arc::clone(&options.address),
+            reached_by: options.reached_by.clone(),
             connect_timeout: options.connect_timeout,
             idle_timeout: options.idle_timeout,
             most_idle: options.idle_connections,
@@ -56,17 +54,13 @@ impl Pool {
     }
 
     /// A new connection's socket.
-    pub(super) async fn connect(&self) -> Result<TcpStream, UpstreamError> {
+    pub(super) async fn connect(&self) -> Result<AppTransport, UpstreamError> {
         let unreachable =
             |source: io::Error| UpstreamError::Unreachable { address: Arc::clone(&self.address), source };
-        let stream = timeout(self.connect_timeout, TcpStream::connect(&*self.address))
+        timeout(self.connect_timeout, self.reached_by.connect(&self.address))
             .await
             .map_err(|_| UpstreamError::TimedOut { after: self.connect_timeout })?
-            .map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        // A WebSocket may be silent for hours; its other end must not vanish unnoticed.
-        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE).map_err(unreachable)?;
-        Ok(stream)
+            .map_err(unreachable)
     }
 
     /// Keeps a connection whose last answer was read to its end, unless something is still going on with it.

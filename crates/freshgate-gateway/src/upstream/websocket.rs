@@ -27,6 +27,7 @@ use super::{
     frames::ClientFrames,
     headers,
     route::Upstream,
+    transport::AppTransport,
     tunnel::{self, End},
     tunnels::Registration,
 };
@@ -115,7 +116,7 @@ pub(super) async fn forward(
 struct Socket {
     client: ClientConnection,
     registration: Registration,
-    upstream: End<tokio::net::TcpStream>,
+    upstream: End<AppTransport>,
 }
 
 impl Socket {
@@ -147,7 +148,7 @@ fn wrapped(upgraded: Upgraded) -> End<TokioIo<Upgraded>> {
 
 async fn tunnel<C>(
     client_end: End<C>,
-    upstream: End<tokio::net::TcpStream>,
+    upstream: End<AppTransport>,
     client: ClientConnection,
     registration: &Registration,
 ) -> std::io::Result<()>

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    super::{Framework, Host, SessionApiAddress, Told, Upstream},
+    super::{AppScheme, Framework, Host, SessionApiAddress, Told, Upstream},
     Case, GOOD,
 };
 
@@ -113,6 +113,30 @@ path = "/internal"
 "#;
 
 #[test]
+fn apps_by_https_and_on_a_unix_socket() {
+    let case = case(
+        "[[upstream]]\npath = \"/a\"\naddress = \"https://reports.example.com\"\nca_file = \"ca.pem\"\n\
+         [[upstream]]\npath = \"/b\"\naddress = \"https://[::1]:8443\"\n\
+         [[upstream]]\npath = \"/c\"\naddress = \"unix:/run/app.sock\"\n\
+         [[upstream]]\npath = \"/d\"\naddress = \"unix:app.sock\"\n",
+    );
+    let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+    assert!(report.is_empty(), "{report:?}");
+    let apps: Vec<_> = config.upstreams.iter().map(|app| (app.address.clone(), app.scheme.clone())).collect();
+    let here = case.path("app.sock").display().to_string();
+    assert_eq!(
+        apps,
+        [
+            ("reports.example.com:443".into(), AppScheme::Https("reports.example.com".into())),
+            ("[::1]:8443".into(), AppScheme::Https("[::1]".into())),
+            ("/run/app.sock".into(), AppScheme::Unix),
+            (here, AppScheme::Unix),
+        ]
+    );
+    assert_eq!(config.upstreams[0].ca_file, Some(case.path("ca.pem")));
+}
+
+#[test]
 fn apps_at_hosts_of_their_own() {
     let case = public_case("cookie_domain = \"apps.example.com\"", TWO_HOSTS);
     let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
@@ -159,7 +183,9 @@ report!(no_app, case(""));
 report!(no_auth_anywhere, Case::new().file("freshgate.toml", APP));
 report!(one_upstream_without_brackets, case("[upstream]\naddress = \"http://127.0.0.1:8601\"\n"));
 report!(an_app_without_an_address, case("[[upstream]]\npath = \"/reports\"\n"));
-report!(an_address_of_https, case("[[upstream]]\naddress = \"https://reports.example.com\"\n"));
+report!(an_address_of_another_kind, case("[[upstream]]\naddress = \"ftp://reports.example.com\"\n"));
+report!(an_address_of_a_folder, case("[[upstream]]\naddress = \"unix:/run/\"\n"));
+report!(a_ca_file_for_no_certificate, case(&format!("{APP}ca_file = \"ca.pem\"\n")));
 report!(an_address_with_a_path, case("[[upstream]]\naddress = \"http://127.0.0.1:8601/reports\"\n"));
 report!(an_address_that_is_none, case("[[upstream]]\naddress = \"127.0.0.1:8601\"\n"));
 report!(an_address_with_a_password, case("[[upstream]]\naddress = \"http://me:hunter2@127.0.0.1:8601\"\n"));

@@ -8,6 +8,7 @@ mod sessions;
 mod streaming;
 mod stress;
 mod tls;
+mod transports;
 mod websockets;
 
 use std::{
