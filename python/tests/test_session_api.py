@@ -33,7 +33,7 @@ def test_reads_a_session(gate: FakeGate, api: SessionApi) -> None:
 def test_refresh_names_its_wait_and_its_session(gate: FakeGate, api: SessionApi) -> None:
     handle = gate.sign_in()
     assert api.refresh(handle, wait=4.2).generation == 2
-    assert gate.requests == [Request("POST", "/v1/session/refresh", handle, "5")]
+    assert gate.requests == [Request("POST", "/v1/session/refresh", handle, "4.2")]
 
 
 def test_prepares_a_login(gate: FakeGate, api: SessionApi) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import re
 import socket
 import time
@@ -102,7 +101,7 @@ class SessionApi:
         """
         headers = {
             "Freshgate-Session": handle,
-            "Freshgate-Timeout": str(math.ceil(wait)),
+            "Freshgate-Timeout": f"{wait:g}",
             "Content-Type": "application/json",
         }
         body = json.dumps({"method": method, "url": url, "nonce": nonce}).encode()
@@ -134,7 +133,7 @@ class SessionApi:
     def _document(self, method: str, path: str, handle: str, *, wait: float | None, timeout: float) -> Document:
         headers = {"Freshgate-Session": handle}
         if wait is not None:
-            headers["Freshgate-Timeout"] = str(math.ceil(wait))
+            headers["Freshgate-Timeout"] = f"{wait:g}"
         with _unreachable_as_try_later():
             status, body = self._exchange(method, path, headers, None, timeout)
             if status != HTTPStatus.OK:
