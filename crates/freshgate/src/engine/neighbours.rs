@@ -13,6 +13,8 @@ use crate::{
 
 /// How often the store is asked. A session that another engine ended is served for this much longer at most.
 const POLL: Duration = Duration::from_millis(100);
+/// How many sessions that cannot be read are passed over, each time. More of them are a store that fails.
+const UNREAD_AT_ONCE: usize = 3;
 /// After the store failed it is asked less often.
 const POLL_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -56,16 +58,27 @@ impl Engine {
                 self.0.sessions.tell(SessionEvent::Missed);
             }
         }
+        let mut unread = Vec::new();
         for change in changes.list {
             if self.0.sessions.heard_of(change) && !self.sabotaged(Sabotage::ChangeNotTold) {
                 let (Change::Written(key, _) | Change::Ended(key)) = change;
                 // What is read is remembered, and what is new in it is told.
-                if let Lookup::Live(record, _) = self.0.sessions.read_news(key).await? {
+                match self.0.sessions.read_news(key).await {
                     // Who is at it may die in the middle of it.
-                    self.plan_ahead(&record);
+                    Ok(Lookup::Live(record, _)) => self.plan_ahead(&record),
+                    Ok(Lookup::Ended(_) | Lookup::Unknown) => {}
+                    Err(error) => {
+                        // It may be this one alone that cannot be read: the others are heard of all the same.
+                        self.0.sessions.forget(key);
+                        unread.push(error);
+                        if unread.len() > UNREAD_AT_ONCE {
+                            break;
+                        }
+                    }
                 }
             }
         }
-        Ok(changes.position)
+        // Once more from the same position: what is known by now is no news then.
+        unread.into_iter().next().map_or(Ok(changes.position), Err)
     }
 }

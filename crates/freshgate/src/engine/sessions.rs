@@ -347,7 +347,7 @@ impl Sessions {
     }
 
     /// Written or not, that is not known: the next read asks the store. What ended has ended, whatever becomes of it.
-    fn forget(&self, key: SessionKey) {
+    pub(super) fn forget(&self, key: SessionKey) {
         let mut reads = self.reads();
         if let Some(under_way) = reads.get_mut(&key) {
             under_way.unsure = true;

@@ -42,6 +42,7 @@ pub(crate) struct FaultyStore {
     answers: Semaphore,
     waiting: AtomicUsize,
     down: AtomicBool,
+    damaged: Mutex<Option<SessionKey>>,
 }
 
 impl FaultyStore {
@@ -52,6 +53,7 @@ impl FaultyStore {
             answers: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
             down: AtomicBool::new(false),
+            damaged: Mutex::default(),
         })
     }
 
@@ -63,6 +65,11 @@ impl FaultyStore {
     /// While it is down, every read, replacement and end fails.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// This one session cannot be read from now on.
+    pub(crate) fn damage(&self, key: SessionKey) {
+        *self.damaged.lock().unwrap() = Some(key);
     }
 
     /// How many answers are waiting.
@@ -113,6 +120,9 @@ impl Store for FaultyStore {
     }
 
     async fn read(&self, key: SessionKey) -> Result<Found, StoreError> {
+        if *self.damaged.lock().unwrap() == Some(key) {
+            return Err(StoreError::Failed("a page is damaged, as the test wants".into()));
+        }
         self.operate(Operation::Read, self.store.read(key)).await
     }
 

@@ -169,6 +169,26 @@ async fn a_row_that_was_read_before_another_gate_wrote_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_cannot_be_read_hides_no_other() {
+    let setting = Setting::new();
+    let (follower, store) = a_follower(&setting).await;
+    let (damaged, ended) = (setting.signed_in().await.key(), setting.signed_in().await.key());
+    for key in [damaged, ended] {
+        assert!(matches!(follower.open(key).await.unwrap(), Opened::Open(_)), "and it is in its memory now");
+    }
+    store.damage(damaged);
+    let mut events = follower.events();
+
+    setting.engine.refresh(damaged, DEADLINE).await.unwrap();
+    setting.engine.end(ended, EndReason::Logout).await.unwrap();
+
+    let told = next(&mut events).await;
+    assert!(matches!(told, SessionEvent::Ended { key, .. } if key == ended), "{told:?}");
+    assert!(matches!(follower.open(ended).await.unwrap(), Opened::Ended(EndReason::Logout)));
+    follower.open(damaged).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_was_read_before_all_was_forgotten_is_not_kept() {
     let setting = Setting::new();
     let store = FaultyStore::on(setting.store.clone());
