@@ -44,11 +44,19 @@ impl Engine {
         let now = self.0.clock.now();
         let tombstone = Tombstone { reason, ended_at: now };
         // What happened to it, to be read afterwards. A refresh that lands before the end is left out of it.
-        let note = match self.0.sessions.read_store(key).await? {
-            Lookup::Live(record, _) => Some(self.0.sessions.seal_note(&record)),
+        let before_it = match self.0.sessions.read_store(key).await? {
+            Lookup::Live(record, _) => Some(record),
             Lookup::Ended(_) | Lookup::Unknown => None,
         };
-        let ended = self.0.sessions.end(key, tombstone, self.tombstone_until(now), note).await?;
+        let note = before_it.as_ref().map(|record| self.0.sessions.seal_note(record));
+        let ended = match self.0.sessions.end(key, tombstone, self.tombstone_until(now), note).await {
+            Ok(ended) => ended,
+            // If it was written all the same, it ended by this, and there is a refresh token to be revoked.
+            Err(error) => match self.0.sessions.read_store(key).await {
+                Ok(Lookup::Ended(found)) if found == tombstone => before_it,
+                _ => return Err(error),
+            },
+        };
         #[cfg(feature = "simulation")]
         if let Some(before) = before {
             self.0.sessions.put_back(key, before);

@@ -1,14 +1,16 @@
 //! Refresh tokens of ended sessions are taken back at the provider, and nobody waits for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use freshgate::{
     engine::{RefreshError, RevocationCounts},
     session::EndReason,
+    store::MemoryStore,
 };
 use serde_json::json;
 
 use crate::{
+    faulty_store::{Fault, FaultyStore, Operation},
     provider::Act,
     setting::{DEADLINE, Setting, until},
 };
@@ -42,6 +44,23 @@ async fn the_reason_of_an_end_says_whether_a_token_is_revoked() {
         assert_eq!(setting.provider.asked_to_revoke(), expected, "{reason:?}");
         assert_eq!(setting.engine.revocations(), counts(u64::from(revokes), 0), "{reason:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_written_although_the_store_said_not_revokes_all_the_same() {
+    let store = FaultyStore::on(Arc::new(MemoryStore::new()));
+    let setting = Setting::on(store.clone());
+    let key = setting.signed_in().await.key();
+    store.next(Operation::End, Fault::FailsAfterwards);
+    assert!(setting.engine.end(key, EndReason::Logout).await.unwrap().is_some(), "it ended by this");
+    setting.engine.revocations_settled().await;
+    assert_eq!(setting.provider.asked_to_revoke(), ["refresh-1"]);
+
+    let key = setting.signed_in().await.key();
+    store.next(Operation::End, Fault::Fails);
+    setting.engine.end(key, EndReason::Logout).await.unwrap_err();
+    setting.engine.revocations_settled().await;
+    assert_eq!(setting.provider.asked_to_revoke().len(), 1, "what goes on keeps its token");
 }
 
 #[tokio::test(start_paused = true)]
