@@ -129,7 +129,8 @@ impl Engine {
     ) -> Result<Lookup, StoreError> {
         if reason != EndReason::Idle {
             self.end(record.key, reason).await?;
-            return Ok(Lookup::Ended(Tombstone { reason, ended_at: self.0.clock.now() }));
+            // It may have ended before, for another reason.
+            return self.0.sessions.read(record.key).await;
         }
         Ok(match self.end_at(record, revision, reason).await? {
             EndedAt::Now => Lookup::Ended(Tombstone { reason, ended_at: self.0.clock.now() }),

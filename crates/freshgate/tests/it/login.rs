@@ -226,6 +226,19 @@ async fn a_session_whose_time_is_over_ends_at_the_next_look_for_those_who_hold_i
 }
 
 #[tokio::test]
+async fn whoever_looks_too_late_is_told_the_first_reason() {
+    let setting = Setting::new();
+    let other = setting.another_engine();
+    let session = setting.signed_in().await;
+    // In its memory, and it follows nobody.
+    assert!(matches!(other.open(session.key()).await.unwrap(), Opened::Open(_)));
+    setting.engine.end(session.key(), EndReason::Logout).await.unwrap();
+    setting.clock.advance(session.ends_at().saturating_since(session.signed_in_at()));
+    let opened = other.open(session.key()).await.unwrap();
+    assert!(matches!(opened, Opened::Ended(EndReason::Logout)), "{opened:?}");
+}
+
+#[tokio::test]
 async fn the_logout_address_carries_the_hint_and_a_state() {
     let setting = Setting::new();
     let session = setting.signed_in().await;
