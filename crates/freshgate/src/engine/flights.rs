@@ -137,6 +137,11 @@ impl Flights {
         unsent.holders.keys().copied().collect()
     }
 
+    /// Whoever gives them back has given up.
+    pub(super) fn stop_giving_back(&self) {
+        self.unsent().is_tended = false;
+    }
+
     fn unsent(&self) -> MutexGuard<'_, Unsent> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -312,6 +317,21 @@ mod tests {
         let _forced = flights.board(key(), Ask::Forced);
         crew.sent();
         assert!(!crew.land(backing_off()), "nothing is sent twice for it");
+    }
+
+    #[test]
+    fn one_task_gives_back_what_was_not_sent_and_another_once_it_has_given_up() {
+        let flights = Arc::new(Flights::default());
+        let crew = flights.crew(key());
+        let note = || crew.note_unsent_intent("one".into());
+        assert_eq!([note(), note()], [true, false], "one task at a time");
+        flights.stop_giving_back();
+        assert_eq!([note(), note()], [true, false]);
+        assert_eq!(flights.with_unsent_intents(), [key()]);
+        assert!(!note());
+        assert_eq!((crew.unsent_intent(), crew.unsent_intent()), (Some("one".into()), None));
+        assert!(flights.with_unsent_intents().is_empty(), "it may stop");
+        assert!(note());
     }
 
     #[tokio::test]

@@ -41,12 +41,23 @@ impl Process {
 
     /// Whether it is certain, as seen from the process `here`, that this one is over.
     pub(crate) fn has_died(&self, here: &Self) -> bool {
-        self.realm == here.realm
-            && match look_up(self.number) {
-                Seen::Alive(started) => started != self.started,
-                Seen::Gone => true,
-                Seen::Unknown => false,
-            }
+        self.seen_from(here) == Seen::Gone
+    }
+
+    /// Whether it is certain, as seen from the process `here`, that this one is not over.
+    pub(crate) fn is_alive(&self, here: &Self) -> bool {
+        self.seen_from(here) == Seen::Alive(self.started)
+    }
+
+    fn seen_from(&self, here: &Self) -> Seen {
+        if self.realm != here.realm {
+            return Seen::Unknown;
+        }
+        match look_up(self.number) {
+            // Its number is another's.
+            Seen::Alive(started) if started != self.started => Seen::Gone,
+            seen => seen,
+        }
     }
 }
 

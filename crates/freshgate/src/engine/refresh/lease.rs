@@ -65,6 +65,14 @@ impl Engine {
         let process_is_gone = |here: &Process| lease.process.as_ref().is_some_and(|it| it.has_died(here));
         is_ours || self.0.process.as_ref().is_some_and(process_is_gone)
     }
+
+    /// Whether it is certain that the process of the flight that has a lease is alive. It may stand still, and what flew in it
+    /// may be over. Engines of one process know no more of each other than of those elsewhere.
+    fn lives_elsewhere(&self, lease: &Lease) -> bool {
+        let process_is_there =
+            |here: &Process| lease.process.as_ref().is_some_and(|it| it != here && it.is_alive(here));
+        self.0.process.as_ref().is_some_and(process_is_there)
+    }
 }
 
 /// Gives back the intents under which nothing was sent, as soon as the store answers, until there are none: whoever else
@@ -92,6 +100,8 @@ pub(super) fn give_back_unsent_intents(engine: Engine) -> Task {
                 }
             }
             if give_up.is_some_and(|at| Instant::now() >= at) {
+                // A flight that is in the air yet may note one, for which another has its time.
+                engine.0.flights.stop_giving_back();
                 return;
             }
         }
@@ -216,7 +226,9 @@ impl Flight<'_> {
     /// Whether another flight has the lease, and may be alive.
     fn is_held_by_another(&self, record: &Record, now: Timestamp, watched: &mut Option<Watched>) -> bool {
         let lease = record.refresh.lease.as_ref().filter(|lease| !self.engine.has_died(lease));
-        lease.is_some_and(|lease| !is_dead(lease, now, watched)) && !self.engine.sabotaged(Sabotage::NoLease)
+        let is_over = |lease: &Lease| is_over_by_any_clock(lease, now) && !self.engine.lives_elsewhere(lease);
+        let may_live = |lease: &Lease| !is_over(lease) && !shows_no_sign_of_life(lease, watched);
+        lease.is_some_and(may_live) && !self.engine.sabotaged(Sabotage::NoLease)
     }
 
     /// The record without the lease that there was. Whoever had it died, perhaps after sending: that counts, and is in the
@@ -363,12 +375,14 @@ fn is_served(ask: Ask, record: &Record, now: Timestamp) -> bool {
     }
 }
 
-/// Whether a lease's holder can be taken for dead: it is over by any clock, or nobody renewed it while one watched. What others
-/// write of the session, such as its last use, is no sign of life.
-fn is_dead(lease: &Lease, now: Timestamp, watched: &mut Option<Watched>) -> bool {
-    if now >= lease.until + CLOCK_SKEW {
-        return true;
-    }
+/// Whether a lease is over, however far the clock of its holder may be from ours. If the clock was not set meanwhile.
+fn is_over_by_any_clock(lease: &Lease, now: Timestamp) -> bool {
+    now >= lease.until + CLOCK_SKEW
+}
+
+/// Whether nobody renewed a lease for as long as it is good, while one watched. What others write of the session, such as its
+/// last use, is no sign of life.
+fn shows_no_sign_of_life(lease: &Lease, watched: &mut Option<Watched>) -> bool {
     match watched {
         // The whole of it: a flight that starts again takes a new one under the same name.
         Some(watched) if watched.lease == *lease => watched.since.elapsed() >= LEASE,
