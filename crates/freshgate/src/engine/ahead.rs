@@ -168,7 +168,8 @@ impl Engine {
         match settled {
             Ok(landed) => Some(self.next_look(&landed.session.0).max(now + SHORTEST_PAUSE)),
             Err(RefreshError::TryLater(later)) => {
-                Some(now + later.retry_after + self.patience_after_failure(key).await)
+                let pause = later.retry_after + self.patience_after_failure(key).await;
+                Some(now + pause.max(SHORTEST_PAUSE))
             }
             Err(RefreshError::NoRefreshToken) => Some(self.never_due()),
             Err(RefreshError::SignInAgain(_) | RefreshError::NotSignedIn) => None,

@@ -725,6 +725,34 @@ async fn an_intent_under_which_nothing_was_sent_is_given_back_when_the_store_ans
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repetition_that_was_not_sent_is_no_answer_that_was_lost() {
+    let store = FaultyStore::on(Arc::new(MemoryStore::new()));
+    let setting = Setting::on(store.clone());
+    let key = setting.signed_in().await.key();
+    setting.provider.stop_rotating();
+    setting.provider.wire.forget_permits(Semaphore::MAX_PERMITS);
+    let refresh = spawn_refresh(&setting, key);
+    until("the request is on the wire", || setting.provider.on_the_wire() == 1).await;
+    setting.provider.next_token_act(Act::LoseAnswer);
+    store.next(Operation::Replace, Fault::AnsweredLate);
+    store.next(Operation::Replace, Fault::FailsAfterwards);
+    setting.provider.wire.add_permits(100);
+    until("the loss is noted", || store.waiting() == 1).await;
+    store.release();
+    // The lease is confirmed, and the store says that it is not. Before it is asked what it holds:
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.set_down(true);
+    assert_eq!(failure_code(refresh.await.unwrap()), "store");
+    assert_eq!(setting.provider.presented(), ["refresh-1"]);
+    store.set_down(false);
+
+    let (_, outcome) = setting.engine.refresh(key, DEADLINE).await.unwrap();
+
+    assert_eq!(outcome, RefreshOutcome::Refreshed, "one answer was lost, so it may be asked for once more");
+    assert_eq!(setting.provider.presented(), ["refresh-1", "refresh-1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_engine_that_stops_gives_back_what_it_did_not_send_if_the_store_answers_soon() {
     // (how long the store stays down, whether that is too long)
     for (down_for, lost) in [(4, false), (60, true)] {
@@ -795,6 +823,29 @@ async fn retry_after_is_heeded_by_forced_callers_too_but_not_without_bounds() {
     }
     setting.clock.advance(Duration::from_secs(1));
     setting.engine.refresh(key, DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_provider_that_asks_for_no_rest_is_left_alone_for_a_moment() {
+    for at_once in ["0", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+        let setting = Setting::new();
+        let key = setting.signed_in().await.key();
+        setting.provider.next_token_act(Act::Status(503, at_once, json!({})));
+        match setting.engine.refresh(key, DEADLINE).await {
+            Err(RefreshError::TryLater(try_later)) => {
+                assert!(try_later.retry_after >= Duration::from_millis(250), "{at_once}: {try_later:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_forever_is_answered_too() {
+    let setting = Setting::new();
+    let key = setting.signed_in().await.key();
+    setting.engine.fresh(key, None, Duration::MAX).await.unwrap();
+    setting.engine.refresh(key, Duration::MAX).await.unwrap();
 }
 
 #[tokio::test]

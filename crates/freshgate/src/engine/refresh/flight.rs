@@ -228,7 +228,8 @@ impl Flight<'_> {
                 Err(self.end(held, EndReason::OutcomeUnknown).await)
             }
             TokenOutcome::Unavailable { why, retry_after, may_have_acted } => {
-                let retry_after = retry_after.map(|retry_after| retry_after.wanted);
+                // To come back at once, or before it was asked, is no wish: the pause is ours then.
+                let retry_after = retry_after.map(|it| it.wanted).filter(|wanted| !wanted.is_zero());
                 let failure = RefreshFailure::Unavailable(why.into());
                 let failed = Failed { retry_after, in_doubt: may_have_acted, ..failure.into() };
                 Err(self.settle_failed(held, failed).await)
@@ -288,6 +289,7 @@ impl Flight<'_> {
                 // It was not looked at: to send it with the nonce is no second use of it. The lease is confirmed all the same.
                 Ok(Asked::NonceWanted(_)) if !nonce_sent => {
                     nonce_sent = true;
+                    self.has_unsent_intent.store(true, Ordering::Relaxed);
                     continue;
                 }
                 asked => TokenOutcome::of(asked.map(Asked::finally)),
@@ -309,6 +311,8 @@ impl Flight<'_> {
                 return Ok((held, sent_at, outcome));
             }
             tracing::warn!(session = %self.key.short(), error = &**error as &dyn Error, "answer lost, asking again");
+            // The loss is on record: what the store may say next of the lease is about a request that is not sent yet.
+            self.has_unsent_intent.store(true, Ordering::Relaxed);
         }
     }
 

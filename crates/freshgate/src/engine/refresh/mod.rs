@@ -45,6 +45,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// The furthest ahead that another engine's clock may put the end of a rest.
 pub(super) const LONGEST_REST: Duration = LONGEST_RETRY_AFTER.saturating_add(CLOCK_SKEW);
+/// Whoever waits for longer than any clock goes waits for a year.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How often a token is asked for anew because the last was over when it came.
 const LATE_ANSWERS: u32 = 2;
 
@@ -72,7 +74,9 @@ impl Engine {
         validity: Option<Duration>,
         deadline: Duration,
     ) -> Result<(FreshSession, RefreshOutcome), RefreshError> {
-        let answer = self.find_fresh(key, validity, Instant::now() + deadline).await;
+        let now = Instant::now();
+        let until = now.checked_add(deadline).unwrap_or(now + LONGEST_WAIT);
+        let answer = self.find_fresh(key, validity, until).await;
         counting::answered(Wanted::Fresh, &answer);
         answer
     }
