@@ -49,11 +49,21 @@ pub enum Sabotage {
     NotBeforeIgnored,
     /// Where a refresh fails, a token is served that is over.
     DeadTokenServed,
+    /// A provider that says when to come back (Retry-After) is asked again earlier.
+    RetryAfterIgnored,
+    /// What an engine's own refresh brings is told to nobody else.
+    OwnCommitNotTold,
+    /// An intent counts as one under which nothing was sent, although something was.
+    SentTakenForUnsent,
+    /// A save that the store did, and said that it had failed, is done again over another engine's intent.
+    SaveOverIntent,
+    /// Whether a session ended is not looked at again after waiting for a turn to ask the provider.
+    TurnTrusted,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::LockWithoutFence,
         Self::SaveAfterVerify,
         Self::JoinOnTheWire,
@@ -75,5 +85,10 @@ impl Sabotage {
         Self::ChangeNotTold,
         Self::NotBeforeIgnored,
         Self::DeadTokenServed,
+        Self::RetryAfterIgnored,
+        Self::OwnCommitNotTold,
+        Self::SentTakenForUnsent,
+        Self::SaveOverIntent,
+        Self::TurnTrusted,
     ];
 }

@@ -267,6 +267,9 @@ impl Engine {
     #[cfg(feature = "simulation")]
     pub fn sabotage(&self, mistake: Sabotage) {
         let _ = self.0.sabotage.set(mistake);
+        if mistake == Sabotage::OwnCommitNotTold {
+            self.0.sessions.hush();
+        }
     }
 
     /// Whether the simulation wants this mistake to be made.

@@ -41,6 +41,9 @@ pub(super) struct Sessions {
     /// What was told of those that somebody here may hold something of, in memory or not.
     active: Arc<ActiveSessions>,
     events: broadcast::Sender<SessionEvent>,
+    /// Tells nothing of what is written here, as the simulation wants it.
+    #[cfg(feature = "simulation")]
+    hushed: std::sync::OnceLock<()>,
 }
 
 /// What is known under a key.
@@ -154,6 +157,8 @@ impl Sessions {
             reads: Mutex::default(),
             active,
             events: broadcast::channel(EVENT_BACKLOG).0,
+            #[cfg(feature = "simulation")]
+            hushed: std::sync::OnceLock::new(),
         }
     }
 
@@ -379,6 +384,11 @@ impl Sessions {
         self.opened.insert(key, outdated);
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn hush(&self) {
+        let _ = self.hushed.set(());
+    }
+
     fn reads(&self) -> MutexGuard<'_, Reads> {
         self.reads.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -423,6 +433,8 @@ impl Sessions {
         if keep {
             self.opened.insert(key, lookup.clone());
         }
+        #[cfg(feature = "simulation")]
+        let event = event.filter(|_| self.hushed.get().is_none() || !matches!(learnt, Learnt::Wrote(_)));
         if let Some(event) = event {
             self.tell(event);
         }

@@ -28,7 +28,7 @@ const REFUSED_TIMES: usize = 3;
 /// … for this long, as far as the clocks of engines agree on it.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// What an engine had decided to send before it was told to stop is on the wire by then.
+/// What an engine had decided to send before it was told to stop, or before a session ended, is on the wire by then.
 const BEGUN: Duration = Duration::from_millis(250);
 
 pub(crate) struct Book {
@@ -40,6 +40,8 @@ pub(crate) struct Book {
 struct Pages {
     presentations: Vec<Presentation>,
     unsaved: Vec<Unsaved>,
+    /// By refresh token.
+    patience: BTreeMap<String, Patience>,
     rows: BTreeMap<SessionKey, Held>,
     families: BTreeMap<SessionKey, u64>,
     /// By the name of the flight: who meant to send what, and when that was written.
@@ -71,6 +73,8 @@ struct Intent {
     token: String,
     by: Owner,
     at: Instant,
+    /// How often any token had been sent before.
+    sent_before: usize,
 }
 
 struct Presentation {
@@ -96,6 +100,13 @@ pub(crate) enum Fate {
     WithoutWords,
     /// Whatever came, the token may be sent again.
     MaySendAgain,
+}
+
+/// A provider said when to come back with a token.
+struct Patience {
+    by: Owner,
+    since: Instant,
+    until: Instant,
 }
 
 struct Unsaved {
@@ -169,7 +180,9 @@ impl Book {
         }
         if !asleep {
             self.check_policy(&pages, token, by);
+            self.check_patience(&pages, token, by, decided);
         }
+        self.check_sent_to_the_end(&pages, token, by, decided);
         pages.presentations.push(Presentation {
             token: token.to_owned(),
             by,
@@ -213,16 +226,57 @@ impl Book {
         }
     }
 
+    /// A provider that says when to come back is left alone until then.
+    fn check_patience(&self, pages: &Pages, token: &str, by: Owner, decided: Instant) {
+        let Some(patience) = pages.patience.get(token).filter(|patience| decided > patience.since) else {
+            return;
+        };
+        // Clocks that differ have their own idea of when that is. And who died, or could not write it down, told nobody.
+        let is_known = self.world.dealt.skew == Skew::None && !self.is_excused(patience.by, patience.since);
+        let early = patience.until.saturating_duration_since(Instant::now());
+        if is_known && !early.is_zero() {
+            let what = format!("engine {by} sends {token} {early:?} earlier than the provider wants");
+            self.world.broken("a provider that wants patience gets it", what);
+        }
+    }
+
+    /// Nothing is sent for a session that ended before it was decided to.
+    fn check_sent_to_the_end(&self, pages: &Pages, token: &str, by: Owner, decided: Instant) {
+        if let Some(Held::Ended(reason, at)) = pages.held_of(token)
+            && decided > *at + BEGUN
+            && !self.world.stood_still_since(by, *at)
+        {
+            let what = format!(
+                "engine {by} sends {token}, and the session ended ({}) {:?} before that was decided",
+                reason.code(),
+                decided - *at
+            );
+            self.world.broken("nothing is sent for a session that ended", what);
+        }
+    }
+
     fn is_unknown(&self, presentation: &Presentation) -> bool {
         presentation.state == Fate::Lost
             || presentation.state == Fate::Flying && self.world.is_dead(presentation.by)
     }
 
     /// The engine knows what became of its request.
-    pub(crate) fn settled(&self, presentation: usize, fate: Fate, rotated: Option<&str>) {
+    pub(crate) fn settled(
+        &self,
+        presentation: usize,
+        fate: Fate,
+        rotated: Option<&str>,
+        patience: Option<Duration>,
+    ) {
         let mut pages = self.pages();
+        let pages = &mut *pages;
         let presentation = &mut pages.presentations[presentation];
         presentation.state = fate;
+        if let Some(patience) = patience {
+            let (by, since) = (presentation.by, Instant::now());
+            let patience = Patience { by, since, until: since + patience };
+            pages.patience.insert(presentation.token.clone(), patience);
+        }
         if let Some(rotated) = rotated {
             let (by, decided) = (presentation.by, presentation.decided);
             pages.unsaved.push(Unsaved { token: rotated.to_owned(), by, decided, at: Instant::now() });
@@ -275,12 +329,10 @@ impl Book {
     /// A row was written.
     pub(crate) fn written(&self, key: SessionKey, row: Row, by: Owner, tainted: bool) {
         let mut pages = self.pages();
-        if let Some(holder) = &row.intent
-            && !pages.intents.contains_key(holder)
-        {
-            let intent = Intent { token: row.refresh_token.clone(), by, at: Instant::now() };
-            pages.intents.insert(holder.clone(), intent);
-        }
+        let intent_before = match pages.rows.get(&key) {
+            Some(Held::Live(before)) => before.intent.clone(),
+            Some(Held::Ended(..)) | None => None,
+        };
         if tainted {
             let what = format!("the store got {} of an answer that a check must refuse", row.access_token);
             self.world.broken("nothing of a rejected answer is kept", what);
@@ -290,6 +342,9 @@ impl Book {
             self.world.broken("a session keeps its user", format!("{row:?} in the session of family {of}"));
         }
         self.check_lost(&pages, &row);
+        if let Some(Held::Live(before)) = pages.rows.get(&key) {
+            self.check_intent(&pages, before, &row, by);
+        }
         match pages.rows.get(&key) {
             Some(Held::Live(before)) if serial(&row.refresh_token) < serial(&before.refresh_token) => {
                 let what = format!("{} was written over {}", row.refresh_token, before.refresh_token);
@@ -309,6 +364,21 @@ impl Book {
             }
             _ => {}
         }
+        if matches!(pages.rows.get(&key), Some(Held::Live(before)) if before.generation < row.generation) {
+            // Who was taken for dead had an answer all the same: the provider is up.
+            pages.patience.remove(&row.refresh_token);
+        }
+        if let Some(holder) = &row.intent
+            && row.intent != intent_before
+        {
+            let intent = Intent {
+                token: row.refresh_token.clone(),
+                by,
+                at: Instant::now(),
+                sent_before: pages.presentations.len(),
+            };
+            pages.intents.insert(holder.clone(), intent);
+        }
         pages.unsaved.retain(|unsaved| unsaved.token != row.refresh_token);
         if row.may_be_lost {
             pages.in_doubt.entry(key).or_insert_with(Instant::now);
@@ -316,6 +386,31 @@ impl Book {
             pages.in_doubt.remove(&key);
         }
         pages.rows.insert(key, Held::Live(row));
+    }
+
+    /// An intent is over when it is known what came of it, or when that counts as lost.
+    fn check_intent(&self, pages: &Pages, before: &Row, after: &Row, by: Owner) {
+        let Some(intent) = before.intent.as_ref().and_then(|holder| pages.intents.get(holder)) else {
+            return;
+        };
+        if before.intent == after.intent
+            || before.refresh_token != after.refresh_token
+            || before.answers_lost < after.answers_lost
+            || self.world.dealt.rotation == Rotation::None
+        {
+            return;
+        }
+        if intent.by != by {
+            let what = format!("engine {by} settled what engine {} is at: {after:?}", intent.by);
+            self.world.broken("nobody settles what another is about to send", what);
+        }
+        let is_open = |sent: &&Presentation| {
+            sent.by == by && sent.token == intent.token && matches!(sent.state, Fate::Flying | Fate::Lost)
+        };
+        if let Some(sent) = pages.presentations[intent.sent_before..].iter().find(is_open) {
+            let what = format!("engine {by} counts {} as not sent: {:?}", sent.token, sent.state);
+            self.world.broken("what may have been used counts as used", what);
+        }
     }
 
     /// What is known counts as known, whatever the store does. Who dies or stands still takes what it knows along, and so does

@@ -520,7 +520,11 @@ impl Wire {
             };
             format!("wire: engine {by} has the answer to {token}: {what}")
         });
-        self.book.settled(presentation, fate, rotated);
+        let patience = match &met {
+            Met::Answer { retry_after, .. } => retry_after.parse().ok().map(Duration::from_secs),
+            Met::NotSent | Met::Lost => None,
+        };
+        self.book.settled(presentation, fate, rotated, patience);
         if self.world.fault("stands still with the answer in hand", self.world.dealt.freezes) {
             if let Some(rotated) = rotated
                 && self.world.chance.percent(50)

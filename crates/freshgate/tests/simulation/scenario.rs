@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -290,7 +291,10 @@ impl Scenario {
             issuer: ExpectedIssuer::Exactly(Issuer::new(ISSUER)),
             scope: "openid".into(),
             userinfo: world.dealt.userinfo,
-            refreshing: Refreshing { lost_answer: Some(world.dealt.lost_answer), ..Refreshing::default() },
+            refreshing: Refreshing {
+                lost_answer: Some(world.dealt.lost_answer),
+                requests_in_flight: NonZeroUsize::new(world.dealt.at_once).expect("one at least"),
+            },
             ..ProviderConfig::new("default", metadata_url, CLIENT_ID, secret)
         };
         let parts = EngineParts {

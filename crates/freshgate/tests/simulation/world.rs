@@ -39,6 +39,8 @@ pub(crate) struct Dealt {
     pub(crate) not_before: Option<i64>,
     /// The provider refuses with a bare status.
     pub(crate) without_words: bool,
+    /// How many refreshes may be on their way at once; others wait for their turn.
+    pub(crate) at_once: usize,
     pub(crate) provider_faults: u64,
     pub(crate) slow: u64,
     pub(crate) store_faults: u64,
@@ -108,6 +110,7 @@ impl Dealt {
             id_token,
             userinfo,
             without_words: chance.percent(20),
+            at_once: chance.pick(&[1, 2, 64]),
             provider_faults: chance.pick(&[0, 1, 3, 8]),
             slow: chance.pick(&[0, 0, 5, 30]),
             store_faults: chance.pick(&[0, 0, 1, 4]),

@@ -277,7 +277,8 @@ impl Flight<'_> {
                 self.crew.sent();
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
-            self.has_unsent_intent.store(false, Ordering::Relaxed);
+            let forgets = self.engine.sabotaged(Sabotage::SentTakenForUnsent);
+            self.has_unsent_intent.store(forgets, Ordering::Relaxed);
             is_sent = true;
             // An answer is easily lost with a connection that the provider closes at the very moment. The last time that the
             // token may be sent, that would be the end of the session.
@@ -319,6 +320,7 @@ impl Flight<'_> {
     /// Notes a failure that the session survives, and from when on it may be tried again.
     async fn settle_failed(&self, held: Held, failed: Failed) -> Diversion {
         let Failed { failure, retry_after, no_later_than, in_doubt, without_words } = failed;
+        let retry_after = retry_after.filter(|_| !self.engine.sabotaged(Sabotage::RetryAfterIgnored));
         let asked_to_wait = retry_after.is_some();
         let now = self.engine.0.clock.now();
         let backoff = retry_after.map_or_else(

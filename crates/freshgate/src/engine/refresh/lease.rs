@@ -1,6 +1,11 @@
 //! Who sends the refresh token: the lease that says so, and the intent that it records.
 
-use std::{convert::Infallible, error::Error, sync::atomic::Ordering, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use freshgate_oidc::Timestamp;
 use tokio::time::Instant;
@@ -210,12 +215,18 @@ impl Flight<'_> {
                 renewals: 0,
                 until: now + LEASE,
             });
+            let trusted = self.engine.sabotaged(Sabotage::TurnTrusted).then(|| Arc::new(taken.clone()));
             lookup = match self.engine.0.sessions.replace(record, taken, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => {
                     return Ok(Boarding::Leased(Held { record, revision }, turn));
                 }
                 Ok(Replaced::Conflict(record, revision)) => Lookup::Live(record, revision),
-                Ok(Replaced::Ended(tombstone)) => Lookup::Ended(tombstone),
+                Ok(Replaced::Ended(tombstone)) => match trusted {
+                    None => Lookup::Ended(tombstone),
+                    Some(record) => {
+                        return Ok(Boarding::Leased(Held { record, revision: held.revision }, turn));
+                    }
+                },
                 Ok(Replaced::Unknown) => Lookup::Unknown,
                 // If it was written all the same, it is an intent that nobody has: see whether it is there.
                 Err(error) => self.read_after(error, &mut tries).await?,

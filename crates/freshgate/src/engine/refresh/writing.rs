@@ -265,6 +265,12 @@ impl Flight<'_> {
             change(&mut changed);
             held = match self.engine.0.sessions.replace(&held.record, changed, held.revision).await {
                 Ok(Replaced::Done(record, revision)) => return Ok(Held { record, revision }),
+                Ok(Replaced::Conflict(record, revision))
+                    if fence.is_done(&held.record, &record)
+                        && self.engine.sabotaged(Sabotage::SaveOverIntent) =>
+                {
+                    Held { record, revision }
+                }
                 Ok(Replaced::Conflict(record, revision)) if fence.is_done(&held.record, &record) => {
                     self.engine.passes(Landmark::SaveFoundDone);
                     return Ok(Held { record, revision });
