@@ -12,7 +12,7 @@ test: ## everything: format, lints, Rust and Python tests, and the stories in a 
 	@scripts/test
 
 simulate: ## the simulation alone; SEEDS=100000 for more of it, SEED=123 replays one run
-	@scripts/test --simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(if $(MISTAKE),--mistake $(MISTAKE))
+	@scripts/test --simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED)) $(if $(MISTAKE),--mistake $(MISTAKE)) $(if $(CRASH),--crash $(CRASH))
 
 fuzz: ## bytes that no one would think of; SECONDS=3600 for longer, TARGET=cookie_header for one alone
 	@scripts/fuzz $(or $(SECONDS),60) $(TARGET)

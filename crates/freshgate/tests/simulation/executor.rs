@@ -134,6 +134,11 @@ impl Executor {
         lock(&self.state).fuses.insert(owner, steps);
     }
 
+    /// It is not killed after all.
+    pub(crate) fn cut_fuse(&self, owner: Owner) {
+        lock(&self.state).fuses.remove(&owner);
+    }
+
     pub(crate) fn freeze(&self, owner: Owner) {
         lock(&self.state).frozen.insert(owner);
     }

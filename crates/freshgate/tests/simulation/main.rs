@@ -4,10 +4,12 @@
 //!
 //! - `world.rs`: time, chance and the verdict; `executor.rs`: who goes next
 //! - `provider.rs`, `store.rs`: what the engines talk to
+//! - `crash.rs`: one scenario, and every point at which an engine can die in it
 //! - `scenario.rs`: callers and what befalls them; `book.rs`: the checks on tokens and rows
 
 mod book;
 mod chance;
+mod crash;
 mod executor;
 mod provider;
 mod scenario;
@@ -21,6 +23,7 @@ use std::{
     time::Instant,
 };
 
+use crash::Crash;
 use freshgate::{landmark::Landmark, sabotage::Sabotage};
 use scenario::Outcome;
 use world::Broken;
@@ -37,10 +40,11 @@ struct Wanted {
     from: u64,
     one: Option<u64>,
     mistake: Option<Sabotage>,
+    crash: Option<Crash>,
 }
 
 fn wanted() -> Result<Wanted, String> {
-    let mut wanted = Wanted { seeds: SEEDS, from: 0, one: None, mistake: None };
+    let mut wanted = Wanted { seeds: SEEDS, from: 0, one: None, mistake: None, crash: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
@@ -49,6 +53,7 @@ fn wanted() -> Result<Wanted, String> {
             "--seeds" => wanted.seeds = number(value()?)?,
             "--from" => wanted.from = number(value()?)?,
             "--seed" => wanted.one = Some(number(value()?)?),
+            "--crash" => wanted.crash = Some(value()?.parse()?),
             "--mistake" => {
                 let name = value()?;
                 let found = Sabotage::ALL.into_iter().find(|mistake| format!("{mistake:?}") == name);
@@ -69,17 +74,28 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(crash) = wanted.crash {
+        return report_crash(crash, &scenario::run_crash(crash, true));
+    }
     if let Some(seed) = wanted.one {
         let outcome = scenario::run(seed, wanted.mistake, true);
-        return report(seed, wanted.mistake, &outcome);
+        return report_seed(seed, wanted.mistake, &outcome);
     }
     if let Some(mistake) = wanted.mistake {
         return seek(mistake, wanted.from..wanted.from + wanted.seeds);
     }
     let started = Instant::now();
+    let crashes = match crash::everywhere() {
+        Ok(crashes) => crashes,
+        Err(failed) => return report_crash(failed.0, &failed.1),
+    };
+    println!(
+        "crashes: at {} steps and {} calls of one refresh, each with the same promises kept",
+        crashes.steps, crashes.calls
+    );
     let total = match run_all(wanted.from..wanted.from + wanted.seeds) {
         Ok(total) => total,
-        Err(failed) => return report(failed.0, None, &failed.1),
+        Err(failed) => return report_seed(failed.0, None, &failed.1),
     };
     let noticed = notice_all();
     let caught = noticed.iter().filter(|(_, seen)| seen.is_some()).count();
@@ -101,10 +117,11 @@ fn main() -> ExitCode {
     let different = total.prints.len() as u64;
     println!("replayed: {} runs, all the same; {different} of {} seeds differ", total.replayed, wanted.seeds);
     println!(
-        "simulation: {} seeds, {} steps, {} faults, no promise broken; {caught} of {} deliberate mistakes noticed ({} s)",
+        "simulation: {} seeds, {} steps, {} faults, {} crash points, no promise broken; {caught} of {} deliberate mistakes noticed ({} s)",
         wanted.seeds,
         total.steps,
         total.faults.values().sum::<u64>(),
+        crashes.steps + crashes.calls,
         Sabotage::ALL.len(),
         started.elapsed().as_secs(),
     );
@@ -117,7 +134,7 @@ fn seek(mistake: Sabotage, seeds: std::ops::Range<u64>) -> ExitCode {
     for seed in seeds.clone() {
         let outcome = scenario::run(seed, Some(mistake), false);
         if outcome.broken.is_some() {
-            return report(seed, Some(mistake), &outcome);
+            return report_seed(seed, Some(mistake), &outcome);
         }
     }
     println!("{mistake:?}: NOT noticed by {} seeds", seeds.end - seeds.start);
@@ -214,18 +231,27 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<Total, Box<(u64, Outcome)>> {
 }
 
 /// Says what was broken and how to see it again.
-fn report(seed: u64, mistake: Option<Sabotage>, outcome: &Outcome) -> ExitCode {
+fn report_seed(seed: u64, mistake: Option<Sabotage>, outcome: &Outcome) -> ExitCode {
+    let mistake = mistake.map(|mistake| format!(" MISTAKE={mistake:?}")).unwrap_or_default();
+    report(&format!("seed {seed}"), &format!("SEED={seed}{mistake}"), outcome)
+}
+
+/// The same of a crash.
+fn report_crash(crash: Crash, outcome: &Outcome) -> ExitCode {
+    report(&format!("crash {crash}"), &format!("CRASH={crash}"), outcome)
+}
+
+fn report(run: &str, replay: &str, outcome: &Outcome) -> ExitCode {
     let Some(broken) = &outcome.broken else {
-        println!("seed {seed}: {} steps, no promise broken", outcome.steps);
+        println!("{run}: {} steps, no promise broken", outcome.steps);
         return ExitCode::SUCCESS;
     };
-    println!("the last of what happened with seed {seed}:");
+    println!("the last of what happened with {run}:");
     for line in &outcome.trace {
         println!("  {line}");
     }
     println!("dealt: {}", outcome.dealt);
-    println!("seed {seed}, step {}: broken: {}: {}", broken.step, broken.check, broken.what);
-    let mistake = mistake.map(|mistake| format!(" MISTAKE={mistake:?}")).unwrap_or_default();
-    println!("replay it with: make simulate SEED={seed}{mistake}");
+    println!("{run}, step {}: broken: {}: {}", broken.step, broken.check, broken.what);
+    println!("replay it with: make simulate {replay}");
     ExitCode::FAILURE
 }

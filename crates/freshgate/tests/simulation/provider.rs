@@ -18,7 +18,7 @@ use url::form_urlencoded;
 use crate::{
     book::{Book, Fate},
     executor::{Owner, WORLD, give_way},
-    world::{Rotation, Skew, World},
+    world::{Moment, Rotation, Skew, World},
 };
 
 pub(crate) const ISSUER: &str = "https://provider.test";
@@ -550,6 +550,11 @@ impl Transport for Wire {
             host: "provider.test".into(),
             source: "as the simulation wants".into(),
         };
+        let dies = self.world.call_begins(self.by);
+        if dies == Some(Moment::BeforeEffect) {
+            self.world.dies_now(self.by);
+            std::future::pending::<()>().await;
+        }
         let met = match request.url.path() {
             "/token" => {
                 let form = String::from_utf8_lossy(&request.body).into_owned();
@@ -582,6 +587,10 @@ impl Transport for Wire {
                 }
             }
         };
+        if dies == Some(Moment::AfterEffect) {
+            self.world.dies_now(self.by);
+            std::future::pending::<()>().await;
+        }
         match met {
             Met::Answer { status, retry_after, body, .. } => {
                 let mut headers = HeaderMap::new();

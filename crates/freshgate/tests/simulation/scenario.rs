@@ -38,10 +38,12 @@ use url::Url;
 
 use crate::{
     book::{Book, Held},
+    chance::Chance,
+    crash::{Crash, Place},
     executor::{Owner, Stepped, WORLD},
     provider::{CLIENT_ID, ISSUER, Provider, Wire},
     store::SharedStore,
-    world::{Broken, Skew, SkewedClock, World},
+    world::{Broken, Dealt, Skew, SkewedClock, World},
 };
 
 /// A caller is answered no later than this after its deadline.
@@ -69,21 +71,40 @@ pub(crate) struct Outcome {
     pub(crate) dealt: String,
 }
 
+/// How it is counted that the engine died that was to die.
+pub(crate) const DIED: &str = "engine killed on purpose";
+
 pub(crate) fn run(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Outcome {
+    play_out(|| Scenario::new(World::new(seed, Dealt::by, verbose), mistake), Scenario::play)
+}
+
+/// The one scenario in which an engine dies where it is wanted, if it comes so far: then that is counted among the faults.
+pub(crate) fn run_crash(crash: Crash, verbose: bool) -> Outcome {
+    let deal = |_: &Chance| Dealt::for_a_crash(crash.grace);
+    play_out(
+        || Scenario::new(World::new(crash.schedule, deal, verbose), None),
+        move |scenario| scenario.play_crash(crash),
+    )
+}
+
+fn play_out<F: Future<Output = ()> + Send + 'static>(
+    prepare: impl FnOnce() -> Arc<Scenario>,
+    play: impl FnOnce(Arc<Scenario>) -> F,
+) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime with a clock and nothing else");
     runtime.block_on(tokio::task::unconstrained(async {
-        let scenario = Scenario::new(seed, mistake, verbose);
+        let scenario = prepare();
         let world = scenario.world.clone();
         let finished = Arc::new(AtomicBool::new(false));
-        let (script, done) = (scenario.clone(), finished.clone());
+        let (script, done) = (play(scenario.clone()), finished.clone());
         world.executor.spawn(
             WORLD,
             Box::pin(async move {
-                script.play().await;
+                script.await;
                 done.store(true, Ordering::Relaxed);
             }),
         );
@@ -237,14 +258,21 @@ impl LoginUnderWay {
     }
 }
 
+/// How somebody asks for a session.
+struct Asking {
+    forced: bool,
+    deadline: Duration,
+    leaves: Option<Duration>,
+    validity: Option<Duration>,
+}
+
 struct Waiting {
     owner: Owner,
     what: String,
 }
 
 impl Scenario {
-    fn new(seed: u64, mistake: Option<Sabotage>, verbose: bool) -> Arc<Self> {
-        let world = World::new(seed, verbose);
+    fn new(world: Arc<World>, mistake: Option<Sabotage>) -> Arc<Self> {
         let book = Book::new(world.clone());
         let provider = Provider::new(world.clone());
         let keyring = Arc::new(Keyring::from_secret(&Secret::new("a cookie secret that is long enough")));
@@ -385,6 +413,47 @@ impl Scenario {
         }
         // Whoever still waits is answered within its deadline.
         tokio::time::sleep(Duration::from_secs(60)).await;
+        self.wind_up().await;
+    }
+
+    /// Two engines are asked for a refresh, and the first of them dies in the middle of it.
+    async fn play_crash(self: Arc<Self>, crash: Crash) {
+        let world = self.world.clone();
+        let (one, two) = (self.start_engine(), self.start_engine());
+        let dying = one.owner;
+        self.state().places = vec![Some(one.clone()), Some(two.clone())];
+        self.sign_in().await;
+        world.set_calm(false);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match crash.place {
+            Place::Step => world.executor.light_fuse(dying, crash.after),
+            Place::Call(moment) => world.dies_at_call(dying, crash.after, moment),
+        }
+        let (key, family) = self.some_session();
+        for running in [one, two] {
+            let ask =
+                Asking { forced: true, deadline: Duration::from_secs(45), leaves: None, validity: None };
+            self.call_on(running, key, family, ask);
+            // At once, or when the first is at it already.
+            tokio::time::sleep(Duration::from_millis(100) * crash.schedule as u32).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        while !self.state().waiting.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.spare(dying);
+        if world.is_dead(dying) {
+            world.count(DIED);
+        }
+        self.wind_up().await;
+        if crash.grace && !matches!(self.book.row(key), Some(Held::Live(_))) {
+            world.broken("within the grace window nobody is signed out", format!("{:?}", self.book.row(key)));
+        }
+    }
+
+    /// All is calm from now on: what was promised of the time after that is looked at.
+    async fn wind_up(self: &Arc<Self>) {
+        let (world, dealt) = (self.world.clone(), self.world.dealt.clone());
         world.set_calm(true);
         let running: Vec<Running> = self.state().places.iter().flatten().cloned().collect();
         for running in &running {
@@ -600,13 +669,17 @@ impl Scenario {
     /// Somebody asks for a refresh, or for a token that lives, and may leave before the answer comes.
     fn call(self: &Arc<Self>, forced: bool, key: SessionKey, family: u64) {
         let running = self.some_engine();
-        let world = self.world.clone();
-        let owner = running.owner;
+        let world = &self.world;
         let deadline = world.chance.pick(&[500, 3_000, 10_000, 20_000, 45_000]);
         let deadline = Duration::from_millis(deadline);
         let leaves = world.fault("caller left", 15).then(|| world.chance.millis(0, 3_000));
         let validity = world.chance.percent(20).then(|| Duration::from_secs(world.chance.below(100)));
-        let this = self.clone();
+        self.call_on(running, key, family, Asking { forced, deadline, leaves, validity });
+    }
+
+    fn call_on(self: &Arc<Self>, running: Running, key: SessionKey, family: u64, asking: Asking) {
+        let Asking { forced, deadline, leaves, validity } = asking;
+        let (world, this, owner) = (self.world.clone(), self.clone(), running.owner);
         world.executor.spawn(
             owner,
             Box::pin(async move {

@@ -18,7 +18,7 @@ use crate::{
     book::{self, Book},
     executor::{Owner, give_way},
     provider::Provider,
-    world::World,
+    world::{Moment, World},
 };
 
 /// How long a store waits for others before it gives up, as SQLite does.
@@ -46,9 +46,14 @@ impl SharedStore {
         effect: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (world, by) = (self.world.clone(), self.by);
+        let dies = world.call_begins(by);
         self.world
             .on_its_own(async move {
                 world.dawdle(8).await;
+                if dies == Some(Moment::BeforeEffect) {
+                    world.dies_now(by);
+                    return Err(failed());
+                }
                 let percent = world.dealt.store_faults;
                 let is_cut_off = world.store_is_away(by).is_some_and(|reach| !world.chance.percent(reach));
                 if world.fault("store failed", percent) || is_cut_off {
@@ -56,6 +61,9 @@ impl SharedStore {
                     return Err(failed());
                 }
                 let done = effect.await;
+                if dies == Some(Moment::AfterEffect) {
+                    world.dies_now(by);
+                }
                 world.dawdle(8).await;
                 if world.fault("store failed after writing", percent) || world.store_is_away(by).is_some() {
                     world.store_fails_until(by, Instant::now());

@@ -77,8 +77,59 @@ pub(crate) enum Skew {
     Beyond,
 }
 
+/// When, in a call to the store or to the provider, an engine dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Nothing comes of the call.
+    BeforeEffect,
+    /// What it should do is done, and its answer reaches nobody.
+    AfterEffect,
+}
+
+/// Who dies at a call, and how many calls go before.
+struct Doom {
+    owner: Owner,
+    after: u64,
+    moment: Moment,
+}
+
 impl Dealt {
-    fn by(chance: &Chance) -> Self {
+    /// Two engines, one session whose token rotates, and nothing that fails but what is killed on purpose.
+    pub(crate) fn for_a_crash(grace: bool) -> Self {
+        let window = Duration::from_secs(60);
+        let (rotation, lost_answer) = match grace {
+            true => (Rotation::Grace(window), LostAnswer::RetryWithin(window)),
+            false => (Rotation::Revoke, LostAnswer::RetryOnce),
+        };
+        Self {
+            engines: 2,
+            sessions: 1,
+            actions: 0,
+            rotation,
+            lost_answer,
+            lifetime: 600,
+            ahead: true,
+            id_token: true,
+            userinfo: true,
+            not_before: None,
+            without_words: false,
+            at_once: 64,
+            provider_faults: 0,
+            slow: 0,
+            store_faults: 0,
+            busy: 0,
+            outages: 0,
+            skew: Skew::None,
+            // One, that is, wherever it is wanted.
+            crashes: 1,
+            freezes: 0,
+            idle_timeout: None,
+            absolute_lifetime: None,
+            stops: 0,
+        }
+    }
+
+    pub(crate) fn by(chance: &Chance) -> Self {
         let rotation = match chance.below(8) {
             0 => Rotation::None,
             1 | 2 => Rotation::Refuse,
@@ -145,6 +196,7 @@ struct Told {
     store_trouble: BTreeMap<Owner, Vec<Instant>>,
     store_away: BTreeMap<Owner, Away>,
     landmarks: BTreeMap<Landmark, u64>,
+    doom: Option<Doom>,
     verbose: bool,
     /// Of the whole trace.
     print: DefaultHasher,
@@ -171,9 +223,9 @@ pub(crate) struct Broken {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, verbose: bool) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, deal: impl FnOnce(&Chance) -> Dealt, verbose: bool) -> Arc<Self> {
         let chance = Arc::new(Chance::new(seed));
-        let dealt = Dealt::by(&chance);
+        let dealt = deal(&chance);
         Arc::new(Self {
             executor: Executor::new(chance.clone()),
             chance,
@@ -293,6 +345,33 @@ impl World {
             }),
         );
         receiver.await.expect("the world goes on")
+    }
+
+    /// The engine dies at a call to the store or to the provider, after so many others.
+    pub(crate) fn dies_at_call(&self, owner: Owner, after: u64, moment: Moment) {
+        self.told().doom = Some(Doom { owner, after, moment });
+    }
+
+    /// An engine calls the store or the provider: whether it dies of it.
+    pub(crate) fn call_begins(&self, owner: Owner) -> Option<Moment> {
+        let mut told = self.told();
+        let doom = told.doom.as_mut().filter(|doom| doom.owner == owner)?;
+        if doom.after > 0 {
+            doom.after -= 1;
+            return None;
+        }
+        told.doom.take().map(|doom| doom.moment)
+    }
+
+    /// The engine does nothing more.
+    pub(crate) fn dies_now(&self, owner: Owner) {
+        self.executor.light_fuse(owner, 0);
+    }
+
+    /// Whoever was about to die at some step or call lives.
+    pub(crate) fn spare(&self, owner: Owner) {
+        self.executor.cut_fuse(owner);
+        self.told().doom = None;
     }
 
     pub(crate) fn is_dead(&self, owner: Owner) -> bool {
