@@ -415,9 +415,15 @@ fn hosts(
         login_origin: config.public.origin(),
         origins: hosts.iter().map(|host| host.config.public.origin()).collect(),
     });
+    // At each host: the issuer of all of them is at the first.
+    let assertion_keys = upstreams
+        .iter()
+        .any(|upstream| upstream.told.assertion)
+        .then(|| AssertionKey::from_secret(&config.cookie_secret).jwk_set().to_string());
     let of_host = |host: &Host| {
         let mut gate = gate_config(&host.config, &host.upstreams);
         gate.shared_login.clone_from(&shared_login);
+        gate.documents.extend(assertion_keys.clone().map(|keys| (ASSERTION_KEYS.to_owned(), keys.into())));
         gate
     };
     let guard = GateLayer::new(engine.clone(), of_host(first)).map_err(|error| cannot_be_served(&error))?;
@@ -425,6 +431,7 @@ fn hosts(
         first: guarded_proxy(&guard, engine, tunnels, config, first)?,
         first_name: config.public.host_name().unwrap_or_default().to_owned(),
         others: HashMap::new(),
+        verify_path: format!("{}/auth/verify", config.public.base_path()),
     };
     for host in others {
         let guard = guard.for_another_host(of_host(host)).map_err(|error| cannot_be_served(&error))?;
@@ -533,10 +540,6 @@ fn gate_config(config: &Config, upstreams: &[Upstream]) -> GateConfig {
     gate.unverified_email = config.access.unverified_email;
     gate.forward_auth = config.access.forward_auth;
     gate.provider_token_key = Some(config.cookie_secret.clone());
-    if upstreams.iter().any(|upstream| upstream.told.assertion) {
-        let keys = AssertionKey::from_secret(&config.cookie_secret).jwk_set().to_string();
-        gate.documents.push((ASSERTION_KEYS.to_owned(), keys.into()));
-    }
     for upstream in upstreams {
         let path = as_sent(&upstream.path);
         if upstream.framework == Framework::Streamlit {

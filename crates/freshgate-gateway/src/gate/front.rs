@@ -11,7 +11,7 @@ use std::{
 };
 
 use freshgate_web::{Arrival, Gate, GateBody, refuse_unseen};
-use http::{HeaderMap, Request, Response, header::HOST, request::Parts, uri::Authority};
+use http::{Request, Response, header::HOST, request::Parts, uri::Authority};
 use hyper::body::Incoming;
 use tower::Service;
 
@@ -32,18 +32,33 @@ pub(super) struct Hosts {
     pub(super) first_name: String,
     /// The others, by their names in lower case.
     pub(super) others: HashMap<String, GuardedProxy>,
+    /// Where proxies ask whether a request may pass that is for another host than theirs.
+    pub(super) verify_path: String,
 }
 
 impl Hosts {
-    /// The one that a request was sent to.
-    fn of(&self, extensions: &http::Extensions, headers: &HeaderMap) -> Option<&GuardedProxy> {
+    /// The one that a request was sent to. `None`: none, or it names two.
+    fn of<B>(&self, request: &Request<B>) -> Option<&GuardedProxy> {
         if self.others.is_empty() {
             return Some(&self.first);
         }
-        // A proxy in front of us knows best. Of the listener each request has one `Host`.
-        let by_proxy = extensions.get::<Arrival>().and_then(|arrival| arrival.host.clone());
-        let asked = by_proxy.or_else(|| Authority::try_from(headers.get(HOST)?.as_bytes()).ok())?;
-        let name = match asked.host() {
+        // Of the listener each request has one `Host`.
+        let host = request.headers().get(HOST);
+        let asked = host.and_then(|host| self.named(&Authority::try_from(host.as_bytes()).ok()?));
+        // A proxy in front of us knows best.
+        match request.extensions().get::<Arrival>().and_then(|arrival| arrival.host.as_ref()) {
+            None => asked,
+            Some(by_proxy) => {
+                let meant = self.named(by_proxy)?;
+                // The rules of one host and the app of another: some proxies pass on what the client says of its host.
+                let is_another = asked.is_some_and(|asked| !std::ptr::eq(asked, meant));
+                (!is_another || request.uri().path() == self.verify_path).then_some(meant)
+            }
+        }
+    }
+
+    fn named(&self, authority: &Authority) -> Option<&GuardedProxy> {
+        let name = match authority.host() {
             name if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
                 Cow::Owned(name.to_ascii_lowercase())
             }
@@ -86,7 +101,7 @@ impl Service<Request<Incoming>> for Front {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let hosts = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
-        let proxy = hosts.of(request.extensions(), request.headers()).cloned();
+        let proxy = hosts.of(&request).cloned();
         Box::pin(async move {
             Ok(match proxy {
                 Some(proxy) => proxy.serve(request).await,

@@ -8,7 +8,7 @@ use url::Url;
 use super::serve_tests::{World, at, told};
 use crate::{
     config::{Config, Told, Upstream},
-    listener::tests::raw::App,
+    listener::{ForwardedHeader, TrustedProxies, tests::raw::App},
     test_gate::choose,
 };
 
@@ -57,10 +57,52 @@ async fn each_app_gets_what_is_for_its_host_and_path() {
             assert_eq!(claims["aud"], format!("http://wiki.localhost:{port}"));
         }
     }
+    for host in ["localhost", "wiki.localhost"] {
+        let head = world.ask_at(host, "/.well-known/freshgate/jwks.json", "").await.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "the keys are where the issuer is: {head}");
+    }
     for host in ["evil.test", "localhost.evil.test", "xwiki.localhost", "wiki.localhost.", "10.0.0.1"] {
         let head = world.ask_at(host, "/auth/login", "Accept: text/html\r\n").await.head().await;
         assert!(head.starts_with("HTTP/1.1 421 Misdirected Request\r\n"), "{host}: {head}");
     }
+    world.open.close().await;
+}
+
+#[tokio::test]
+async fn who_names_two_hosts_gets_none() {
+    let (main, wiki) = (App::start().await, App::start().await);
+    let world =
+        World::start(vec![at(&main, ""), at_host(&wiki, "wiki.localhost")], Duration::ZERO, |config| {
+            one_login(config);
+            config.proxies =
+                TrustedProxies::new(["127.0.0.1/32".parse().unwrap()], ForwardedHeader::XForwarded);
+        })
+        .await;
+    let misdirected = "HTTP/1.1 421 Misdirected Request\r\n";
+    for (host, by_proxy, expected) in [
+        // What some proxies pass on as a client wrote it.
+        ("wiki.localhost", "localhost", Err(misdirected)),
+        ("localhost", "WIKI.localhost:80", Err(misdirected)),
+        ("localhost", "evil.test", Err(misdirected)),
+        ("WIKI.localhost", "wiki.localhost", Ok(&wiki)),
+        ("127.0.0.1", "localhost", Ok(&main)),
+        // The name that the proxy has for us.
+        ("freshgate.internal", "wiki.localhost", Ok(&wiki)),
+    ] {
+        let more = format!("X-Forwarded-Host: {by_proxy}\r\n");
+        let client = world.ask_at(host, "/x", &more);
+        match expected {
+            Ok(app) => drop(tokio::join!(client, told(app))),
+            Err(expected) => {
+                let head = client.await.head().await;
+                assert!(head.starts_with(expected), "{host} and {by_proxy}: {head}");
+            }
+        }
+    }
+    // Forward auth asks at our host for a request to another.
+    let asked = world.ask_at("localhost", "/auth/verify", "X-Forwarded-Host: wiki.localhost\r\n");
+    let (_client, (first, _)) = tokio::join!(asked, told(&wiki));
+    assert_eq!(first, "GET /auth/verify HTTP/1.1", "nobody asks here, so it is the app's");
     world.open.close().await;
 }
 

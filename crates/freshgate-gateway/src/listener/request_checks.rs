@@ -6,7 +6,7 @@
 use freshgate_web::{Failure, Fault};
 use http::{
     HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
-    header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -36,6 +36,9 @@ pub enum MalformedRequest {
     /// `Content-Length` and `Transfer-Encoding` together (RFC 9112 section 6.3).
     #[error("the request says its length in two ways")]
     AmbiguousLength,
+    /// No number, or several (RFC 9110 section 8.6). Of HTTP/1.1 the parser knows as much.
+    #[error("the request's Content-Length is no length")]
+    ContentLength,
     /// Its head is longer than we take, or has more than a hundred headers (RFC 6585 section 5).
     #[error("the request's head is too large")]
     HeadTooLarge,
@@ -121,6 +124,12 @@ pub(super) fn check<B>(request: &mut Request<B>) -> Result<(), MalformedRequest>
 fn as_http1<B>(request: &mut Request<B>) -> Result<(), MalformedRequest> {
     let authority = request.uri().authority().cloned();
     let headers = request.headers_mut();
+    // Sent in pieces, to be compressed better (RFC 9113 section 8.2.3). They are one header.
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let whole = HeaderValue::from_bytes(&pieces.join(&b"; "[..]));
+        headers.insert(COOKIE, whole.map_err(|_| MalformedRequest::ConnectionHeader)?);
+    }
     if headers.len() > framing::MOST_HEADERS as usize {
         return Err(MalformedRequest::HeadTooLarge);
     }
@@ -134,13 +143,23 @@ fn as_http1<B>(request: &mut Request<B>) -> Result<(), MalformedRequest> {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| MalformedRequest::HostInvalid)?;
         headers.insert(HOST, host);
     }
-    // Sent in pieces, to be compressed better (RFC 9113 section 8.2.3).
-    if headers.get_all(COOKIE).iter().nth(1).is_some() {
-        let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let whole = HeaderValue::from_bytes(&pieces.join(&b"; "[..]));
-        headers.insert(COOKIE, whole.map_err(|_| MalformedRequest::ConnectionHeader)?);
+    // The frames have said how long the body is, and this was held against them. The app is told in the one way that all read.
+    let lengths: Vec<&HeaderValue> = headers.get_all(CONTENT_LENGTH).iter().collect();
+    match lengths[..] {
+        [] => {}
+        [length, ref others @ ..]
+            if is_digits(length.as_bytes()) && others.iter().all(|other| *other == length) =>
+        {
+            let length = length.clone();
+            headers.insert(CONTENT_LENGTH, length);
+        }
+        _ => return Err(MalformedRequest::ContentLength),
     }
     Ok(())
+}
+
+fn is_digits(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(u8::is_ascii_digit)
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

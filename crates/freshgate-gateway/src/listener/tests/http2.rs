@@ -178,6 +178,13 @@ async fn what_is_refused_by_http_1_is_refused() {
         request.headers_mut().insert(name, value.parse().unwrap());
         request
     };
+    let pieces = |name: &'static str, values: &[&str]| {
+        let mut request = get("https://app.test/");
+        for value in values {
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        request
+    };
     let by = |method: Method| {
         let mut request = get("https://app.test/");
         *request.method_mut() = method;
@@ -195,6 +202,10 @@ async fn what_is_refused_by_http_1_is_refused() {
         ("a tunnel", by(Method::CONNECT), StatusCode::METHOD_NOT_ALLOWED),
         ("a hundred headers", many(99), StatusCode::OK),
         ("more", many(101), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        ("a cookie in many pieces", pieces("cookie", &["a=b"; 150]), StatusCode::OK),
+        ("a length", pieces("content-length", &["0"]), StatusCode::OK),
+        ("a length, twice", pieces("content-length", &["0", "0"]), StatusCode::OK),
+        ("no length", pieces("content-length", &[""]), StatusCode::BAD_REQUEST),
         ("a large head", with("cookie", &large), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
     ] {
         let answer = client.send(request).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
