@@ -84,7 +84,9 @@ impl World {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("secrets.toml"), secrets).unwrap();
         let store = format!("sqlite:{}", self.store.location().display());
-        let arguments = ["freshgate", "sessions", "end", &start_of(key), "--yes", "--store", &store];
+        let handle = start_of(key);
+        // Last, after two dashes: one in 64 begins with a dash itself.
+        let arguments = ["freshgate", "sessions", "end", "--yes", "--store", &store, "--", &handle];
         let Ok(Cli { command: Command::Sessions(command) }) = Cli::try_parse_from(arguments) else {
             panic!("good")
         };
