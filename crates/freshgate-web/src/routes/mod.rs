@@ -79,10 +79,10 @@ impl Routes {
         {
             return Err(Failure::cross_origin());
         }
+        self.take_turn(ours, request)?;
         if ours == Ours::Login && request.method == Method::POST {
             return self.posted_login(request, body).await;
         }
-        self.take_turn(ours, request)?;
         match ours {
             Ours::Login => self.login(request).await,
             Ours::Callback => self.callback(request).await,

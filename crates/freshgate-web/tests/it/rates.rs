@@ -62,6 +62,17 @@ async fn who_asks_too_often_reads_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn logins_that_are_posted_too_often_are_not_read() {
+    let world = strict().await;
+    let mut site = world.browser().at("192.0.2.9");
+    for expected in [StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS] {
+        let posted = site.post_form("/auth/login").with_body("login_hint=alice");
+        let answered = posted.with("content-type", "application/x-www-form-urlencoded").send().await;
+        assert_eq!(answered.status(), expected);
+    }
+}
+
+#[tokio::test]
 async fn logouts_that_come_too_often_are_not_read() {
     let world = strict().await;
     let mut provider = world.browser().at("2001:db8::1");
