@@ -124,6 +124,9 @@ impl Routes {
         asked: Asked,
         forward_auth: ForwardAuth,
     ) -> Result<Answer, Failure> {
+        if original.headers.keys().any(|name| reads_like_an_answer(name.as_str())) {
+            return Err(Failure::bad_request("a header reads like one of ours, and is spelt otherwise"));
+        }
         let session = self.session(original).await?;
         let route = match self.site.route(original.uri.path()) {
             // Signing in is for everybody.
@@ -162,6 +165,18 @@ impl Routes {
         }
         refused
     }
+}
+
+/// What the names of the headers begin with that say who it is.
+const ANSWER: &str = "x-auth-request-";
+
+/// Whether a header is none of those that say who it is, and an app may take it for one: CGI and WSGI turn `-` into `_` before
+/// an app sees a name, and some servers do so with any odd character. A proxy replaces those alone that are spelt as ours.
+fn reads_like_an_answer(name: &str) -> bool {
+    let is_odd = |byte: u8| byte != b'-' && !byte.is_ascii_alphanumeric();
+    name.len() > ANSWER.len()
+        && name.bytes().any(is_odd)
+        && name.bytes().zip(ANSWER.bytes()).all(|(it, ours)| it == ours || (ours == b'-' && is_odd(it)))
 }
 
 /// How the original request was asked. Proxies do not pass on that a connection was to be upgraded.

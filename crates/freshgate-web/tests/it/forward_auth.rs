@@ -134,6 +134,29 @@ async fn the_rules_are_those_of_the_path_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn what_an_app_may_take_for_an_answer_does_not_pass() {
+    for (told_by, refusal) in [(ToldBy::Original, 403), (ToldBy::Forwarded, 400)] {
+        let world = world(told_by, false, |_| {}).await;
+        let mut nobody = world.browser().behind_a_proxy();
+        for (name, expected) in [
+            ("x_auth_request_user", refusal),
+            ("x-auth-request_user", refusal),
+            ("x-auth.request-groups", refusal),
+            ("x_auth_request_access_token", refusal),
+            // The proxy replaces it.
+            ("x-auth-request-user", 200),
+            ("x_auth_request", 200),
+            ("x_auth_requests_user", 200),
+            ("x_other", 200),
+        ] {
+            let asking = nobody.tab(VERIFY, "none").with(name, "admin");
+            let answered = question(told_by, asking, "GET", "/page").send().await;
+            assert_eq!(answered.status().as_u16(), expected, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn questions_that_are_not_answered() {
     let told_by = ToldBy::Forwarded;
     let world = world(told_by, true, |_| {}).await;
