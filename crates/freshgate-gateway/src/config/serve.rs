@@ -28,7 +28,7 @@ use super::{
 pub struct ServeConfig {
     /// The gate.
     pub gate: Config,
-    /// The apps behind it; at least one.
+    /// The apps behind it; at least one, unless a proxy asks for those behind itself.
     pub upstreams: Vec<Upstream>,
     /// Where they ask about their sessions, if one of them may.
     pub session_api: Option<SessionApiAddress>,

@@ -11,7 +11,7 @@ use super::{
     hosts::Hosts,
     item::{Item, Table, Value},
     report::{Problem, Report},
-    setting::{Given, Sources, UPSTREAM},
+    setting::{FORWARD_AUTH_PROXY, Given, Sources, UPSTREAM},
     suggest,
 };
 
@@ -154,11 +154,15 @@ pub(super) fn read(
 
 fn read_each(sources: &Sources<'_>, hosts: &Hosts<'_>, report: &mut Report) -> Vec<(Upstream, Item)> {
     let Some(given) = sources.find(UPSTREAM, report) else {
-        report.add(
-            Problem::error("there is no `[[upstream]]`, so there is no app to stand in front of")
-                .help(format!("put this into freshgate.toml, with where your app listens:\n{EXAMPLE}"))
-                .help("to have freshgate start a Streamlit app: `freshgate run app.py`"),
-        );
+        // With a proxy that asks, the apps may all be behind that.
+        if sources.find(FORWARD_AUTH_PROXY, report).is_none() {
+            report.add(
+                Problem::error("there is no `[[upstream]]`, so there is no app to stand in front of")
+                    .help(format!("put this into freshgate.toml, with where your app listens:\n{EXAMPLE}"))
+                    .help("to have freshgate start a Streamlit app: `freshgate run app.py`")
+                    .help("to have a proxy ask whether requests may pass: `proxy` in [forward_auth]"),
+            );
+        }
         return Vec::new();
     };
     let Value::List(items) = &given.item.value else {

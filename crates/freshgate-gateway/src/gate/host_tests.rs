@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use freshgate_web::AccessRule;
+use freshgate_web::{AccessRule, ForwardAuth, ToldBy};
 use url::Url;
 
 use super::serve_tests::{World, at, told};
@@ -103,6 +103,28 @@ async fn who_names_two_hosts_gets_none() {
     let asked = world.ask_at("localhost", "/auth/verify", "X-Forwarded-Host: wiki.localhost\r\n");
     let (_client, (first, _)) = tokio::join!(asked, told(&wiki));
     assert_eq!(first, "GET /auth/verify HTTP/1.1", "nobody asks here, so it is the app's");
+    world.open.close().await;
+}
+
+#[tokio::test]
+async fn a_proxy_may_ask_where_no_app_is() {
+    let world = World::start(Vec::new(), Duration::ZERO, |config| {
+        config.proxies = TrustedProxies::new(["127.0.0.1/32".parse().unwrap()], ForwardedHeader::XForwarded);
+        config.access.require_login = true;
+        config.access.forward_auth = Some(ForwardAuth { told_by: ToldBy::Original, tokens: false });
+    })
+    .await;
+    let question = "X-Original-URI: /page\r\nX-Original-Method: GET\r\nSec-Fetch-Mode: cors\r\n";
+    let signed_in = format!("Cookie: freshgate={}\r\n", world.cookie);
+    for (path, more, expected) in [
+        ("/auth/verify", question.to_owned(), "HTTP/1.1 401 "),
+        ("/auth/verify", format!("{question}{signed_in}"), "HTTP/1.1 200 "),
+        ("/auth/login", "Accept: text/html\r\n".to_owned(), "HTTP/1.1 303 "),
+        ("/page", signed_in, "HTTP/1.1 404 "),
+    ] {
+        let head = world.ask_at("localhost", path, &more).await.head().await;
+        assert!(head.starts_with(expected), "{path}: {head}");
+    }
     world.open.close().await;
 }
 

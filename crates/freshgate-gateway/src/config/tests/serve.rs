@@ -88,6 +88,15 @@ fn several_apps_and_all_that_can_be_said_of_them() {
     assert_eq!(config.session_api.unwrap().to_string(), "http://127.0.0.1:8503");
 }
 
+#[test]
+fn where_a_proxy_asks_there_need_be_no_app() {
+    let asked = "[forward_auth]\nproxy = \"nginx\"";
+    let case = public_case("trusted_proxies = [\"127.0.0.1\"]", asked);
+    let (config, report) = case.serve(&[]).unwrap_or_else(|report| panic!("{report:?}"));
+    assert!(report.is_empty() && config.upstreams.is_empty(), "{report:?}");
+    assert_eq!(config.gate.hosts(&config.upstreams).len(), 1);
+}
+
 /// A good `[auth]` at a host that is not this machine, with this before and after it.
 fn public_case(before: &str, after: &str) -> Case {
     let auth = GOOD.replace("http://localhost:8501", "https://apps.example.com");
