@@ -35,6 +35,7 @@ fn crumbs<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<&'a [u8]> {
 /// In every spelling of the prefix that our own names start with.
 fn is_ours(crumb: &[u8]) -> bool {
     let name = crumb.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-    let name = name.strip_prefix(b"__Host-").unwrap_or(name);
+    let prefix = [&b"__Host-"[..], b"__Secure-"].into_iter().find(|prefix| name.starts_with(prefix));
+    let name = &name[prefix.map_or(0, <[u8]>::len)..];
     name == b"freshgate" || name.starts_with(b"freshgate-")
 }
