@@ -51,6 +51,8 @@ struct State {
     /// Who runs the connection: its own task, then, after an upgrade, the tunnel.
     runner: AtomicWaker,
     _place: Option<Place>,
+    /// What this one request takes besides.
+    _slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -70,19 +72,19 @@ pub(super) struct Slot {
 impl ClientConnection {
     /// A connection that no listener keeps, for services that are called in other ways.
     pub fn detached(peer: SocketAddr) -> Self {
-        Self::new(peer, forwarded_for(peer), None, None)
+        Self::new(peer, forwarded_for(peer), (None, None), None)
     }
 
     /// One of several requests that are at work at a time (HTTP/2). It can be cut off by itself, and keeps the place of the
     /// connection that it is on.
-    pub(super) fn request(&self) -> Self {
-        Self::new(self.0.peer, self.0.forwarded_for.clone(), None, Some(self.clone()))
+    pub(super) fn request(&self, slot: Option<Slot>) -> Self {
+        Self::new(self.0.peer, self.0.forwarded_for.clone(), (None, slot), Some(self.clone()))
     }
 
     fn new(
         peer: SocketAddr,
         forwarded_for: HeaderValue,
-        place: Option<Place>,
+        (place, slot): (Option<Place>, Option<Slot>),
         request_of: Option<Self>,
     ) -> Self {
         Self(Arc::new(State {
@@ -97,6 +99,7 @@ impl ClientConnection {
             signal: AtomicU8::new(0),
             runner: AtomicWaker::new(),
             _place: place,
+            _slot: slot,
         }))
     }
 
@@ -232,7 +235,7 @@ impl Connections {
         open.last_number += 1;
         let number = open.last_number;
         let place = Place { among: Arc::clone(self), number, _slot: slot };
-        let connection = ClientConnection::new(peer, forwarded_for(peer), Some(place), None);
+        let connection = ClientConnection::new(peer, forwarded_for(peer), (Some(place), None), None);
         open.by_number.insert(number, Arc::downgrade(&connection.0));
         connection
     }

@@ -4,7 +4,8 @@
 //! tunnel then has for itself. Every request has a [`ClientConnection`] of its own here, so that what ends one of them (its
 //! session) leaves the others alone.
 //!
-//! What a client may take is bounded: requests at a time, bytes of heads (h2 bounds CONTINUATION frames too), bytes that
+//! What a client may take is bounded: requests at a time (on one connection, and on all of them as if each were a connection
+//! of its own), bytes of heads (h2 bounds CONTINUATION frames too), bytes that
 //! wait for it, and how many requests it may take back: each costs work although none of them counts as being at work
 //! ("rapid reset").
 
@@ -12,19 +13,23 @@ use std::{
     convert::Infallible,
     future::{self, Future},
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use freshgate_web::{Failure, Fault, refuse_unseen};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::{Instant, Sleep};
 use tower::Service;
 
-use super::{ClientConnection, ClientTransport, Http, ListenerLimits, answer, client_connection::Signal};
+use super::{
+    ClientConnection, ClientTransport, Http, ListenerBody, ListenerLimits, answer, client_connection::Signal,
+};
 
 /// Bytes of answers that wait for a client on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -46,17 +51,27 @@ impl<S> Http<S> {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { limits, proxies, service, client } = self;
+        let Self { limits, proxies, places, service, client } = self;
         let (for_requests, body_pause) = (client.clone(), limits.body_pause);
         let serve = service_fn(move |mut request: Request<Incoming>| {
             let arrival = proxies.arrival(for_requests.peer().ip(), request.headers());
             request.extensions_mut().insert(arrival);
             request.extensions_mut().insert(LongestPause(body_pause));
-            AtWork { connection: for_requests.clone(), is_answered: false }.run(Box::pin(answer(
-                request,
-                service.clone(),
-                for_requests.request(),
-            )))
+            let (service, connection, places) = (service.clone(), for_requests.clone(), Arc::clone(&places));
+            AtWork { connection: for_requests.clone(), is_answered: false }.run(Box::pin(async move {
+                // Each may have a connection to an app for itself. The first has the place of its connection.
+                let slot = match connection.requests() {
+                    (_, 0) => None,
+                    _ => match places.for_request(connection.peer().ip()) {
+                        Some(slot) => Some(slot),
+                        None => {
+                            let (request, _unread) = request.into_parts();
+                            return Ok(refuse_unseen(TooManyAtWork, &request).map(ListenerBody::ours));
+                        }
+                    },
+                };
+                answer(request, service, connection.request(slot)).await
+            }))
         });
         let http = http2::Builder::new(TokioExecutor::new())
             .max_concurrent_streams(limits.streams)
@@ -97,6 +112,19 @@ impl<S> Http<S> {
 /// and keeps the time by itself; here whoever reads a body must.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LongestPause(pub(crate) Duration);
+
+/// All places are taken, or all of this client's.
+#[derive(Debug, thiserror::Error)]
+#[error("too many requests are at work")]
+struct TooManyAtWork;
+
+impl From<TooManyAtWork> for Failure {
+    fn from(error: TooManyAtWork) -> Self {
+        let (heading, message) = ("This site is busy", "Too much is under way. Try again in a moment.");
+        Self::new(Fault::Browser, StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", heading, message)
+            .caused_by(error)
+    }
+}
 
 /// A request that is at work. It was taken back if this is dropped before its answer is there.
 struct AtWork {

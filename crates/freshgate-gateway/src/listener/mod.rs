@@ -59,7 +59,8 @@ use framing::BadHead;
 /// What a client may take of us.
 #[derive(Clone, Debug)]
 pub struct ListenerLimits {
-    /// Connections at one time, sockets of upgraded ones included. More wait in the kernel's queue.
+    /// Connections at one time, sockets of upgraded ones included. More wait in the kernel's queue. Over HTTP/2 each request
+    /// that is at work beside others of its connection counts as one; more are answered with 503.
     pub connections: usize,
     /// Those of one client ([`ClientNetwork`]) among them; more are closed at once. `None`: as many as it likes.
     ///
@@ -178,25 +179,30 @@ impl Listener {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let slots = Arc::new(Semaphore::new(self.limits.connections));
-        let of_clients = ClientPlaces::new(self.limits.connections_per_client);
+        let places = Arc::new(Places {
+            of_all: Arc::new(Semaphore::new(self.limits.connections)),
+            of_clients: ClientPlaces::new(self.limits.connections_per_client),
+            proxies: self.proxies.clone(),
+            limits_this_machine: self.limits_this_machine,
+        });
         let (mut full, mut too_many) = (Notice::default(), Notice::default());
         loop {
-            let slot = match Arc::clone(&slots).try_acquire_owned() {
+            let of_all = Arc::clone(&places.of_all);
+            let slot = match Arc::clone(&of_all).try_acquire_owned() {
                 Ok(slot) => slot,
                 Err(_) => {
                     if full.is_due() {
                         let limit = self.limits.connections;
                         tracing::warn!(limit, "all connections are taken; new ones wait");
                     }
-                    Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed")
+                    of_all.acquire_owned().await.expect("the semaphore is never closed")
                 }
             };
             match self.socket.accept().await {
-                Ok((stream, peer)) => match self.place_of_client(&of_clients, peer.ip()) {
+                Ok((stream, peer)) => match places.of_client(peer.ip()) {
                     Ok(of_client) => {
                         let slot = Slot { _of_all: slot, _of_client: of_client };
-                        self.start_connection(stream, peer, slot, service.clone(), &connections);
+                        self.start_connection(stream, peer, (slot, &places), service.clone(), &connections);
                     }
                     Err(TooMany { client, limit }) => {
                         if too_many.is_due() {
@@ -219,24 +225,11 @@ impl Listener {
         }
     }
 
-    /// Who holds connections for others has no limit of its own.
-    fn place_of_client(
-        &self,
-        places: &Arc<ClientPlaces>,
-        peer: IpAddr,
-    ) -> Result<Option<ClientPlace>, TooMany> {
-        let peer = peer.to_canonical();
-        if self.proxies.trusts(&peer) || (peer.is_loopback() && !self.limits_this_machine) {
-            return Ok(None);
-        }
-        places.take(ClientNetwork::of(peer))
-    }
-
     fn start_connection<S, B>(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        slot: Slot,
+        (slot, places): (Slot, &Arc<Places>),
         service: S,
         connections: &Arc<Connections>,
     ) where
@@ -251,7 +244,8 @@ impl Listener {
             return;
         }
         let client = connections.open(peer, slot);
-        let http = Http { limits: self.limits.clone(), proxies: self.proxies.clone(), service, client };
+        let (limits, proxies, places) = (self.limits.clone(), self.proxies.clone(), Arc::clone(places));
+        let http = Http { limits, proxies, places, service, client };
         match self.tls.clone() {
             None => drop(tokio::spawn(http.serve(ClientTransport::Plain(stream)))),
             Some(tls) => drop(tokio::spawn(async move {
@@ -267,6 +261,32 @@ impl Listener {
                 }
             })),
         }
+    }
+}
+
+/// The places for connections, and for requests that are at work on one connection beside others.
+#[derive(Debug)]
+struct Places {
+    of_all: Arc<Semaphore>,
+    of_clients: Arc<ClientPlaces>,
+    proxies: TrustedProxies,
+    limits_this_machine: bool,
+}
+
+impl Places {
+    /// Who holds connections for others has no limit of its own.
+    fn of_client(&self, peer: IpAddr) -> Result<Option<ClientPlace>, TooMany> {
+        let peer = peer.to_canonical();
+        if self.proxies.trusts(&peer) || (peer.is_loopback() && !self.limits_this_machine) {
+            return Ok(None);
+        }
+        self.of_clients.take(ClientNetwork::of(peer))
+    }
+
+    /// A place for one more request of a connection that has others at work. `None`: all are taken, or all of this client's.
+    fn for_request(&self, peer: IpAddr) -> Option<Slot> {
+        let of_all = Arc::clone(&self.of_all).try_acquire_owned().ok()?;
+        Some(Slot { _of_all: of_all, _of_client: self.of_client(peer).ok()? })
     }
 }
 
@@ -296,6 +316,7 @@ async fn shake_hands(
 struct Http<S> {
     limits: ListenerLimits,
     proxies: TrustedProxies,
+    places: Arc<Places>,
     service: S,
     client: ClientConnection,
 }
@@ -308,7 +329,7 @@ impl<S> Http<S> {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { limits, proxies, service, client } = self;
+        let Self { limits, proxies, places: _, service, client } = self;
         let stream = TokioIo::new(ClientStream::new(stream, client.clone(), &limits));
         let for_requests = client.clone();
         let answer = service_fn(move |mut request: Request<Incoming>| {

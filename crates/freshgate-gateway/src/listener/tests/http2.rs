@@ -228,6 +228,29 @@ fn never(
 }
 
 #[tokio::test]
+async fn requests_at_work_take_the_places_of_connections() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    // One of them is kept for whoever connects next.
+    let limits = ListenerLimits { connections: 4, ..ListenerLimits::default() };
+    let served = serve(never(&begun), limits).await;
+    let mut client = Client::connect(served.address).await;
+    let mut waiting: Vec<_> = (0..3).map(|_| tokio::spawn(client.start(get("https://app.test/")))).collect();
+    until("three are at work", || begun.load(Ordering::Relaxed) == 3).await;
+
+    let refused = client.send(get("https://app.test/")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    waiting.pop().unwrap().abort();
+    until("a place is free again", || {
+        if begun.load(Ordering::Relaxed) == 3 {
+            waiting.push(tokio::spawn(client.start(get("https://app.test/"))));
+        }
+        begun.load(Ordering::Relaxed) == 4
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn so_many_requests_are_at_work_at_a_time() {
     let begun = Arc::new(AtomicUsize::new(0));
     let served = serve(never(&begun), ListenerLimits { streams: 3, ..ListenerLimits::default() }).await;
