@@ -57,8 +57,11 @@ fn is_key(path: &[&str]) -> bool {
 fn may_show(path: &[&str]) -> bool {
     match path.first() {
         Some(&"auth") => secrets::may_show(path),
-        // Rules and the claims in them have keys of their own, and so have apps.
-        Some(&("access" | "upstream")) => true,
+        // Rules and the claims in them have keys of their own, and so have apps. In a file that is damaged what seems to be
+        // theirs may be another table's.
+        Some(&("access" | "upstream")) => {
+            path.iter().all(|key| *key == "secret_file" || !key.contains("secret"))
+        }
         _ => is_key(path) && path != ["keys", "former_cookie_secrets"],
     }
 }
@@ -124,3 +127,20 @@ const OF_STREAMLIT: &[&str] = &[
     "client_kwargs",
     "expose_tokens",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{super::redact::mask_lines, *};
+
+    /// What follows it seems to be of the table above, whose values are shown.
+    #[test]
+    fn a_table_that_lost_its_bracket_shows_no_secret() {
+        for above in ["[access]\nrequire_login = true", "[[upstream]]\nsecret_file = \"a\""] {
+            for key in ["cookie_secret", "client_secret", "former_cookie_secrets"] {
+                let damaged = format!("{above}\nauth]\n{key} = \"hunter2\"\n");
+                let shown = mask_lines(&damaged, may_show).text;
+                assert_eq!(shown, format!("{above}\n***\n{key} = ***\n"));
+            }
+        }
+    }
+}
